@@ -1,0 +1,59 @@
+# Two entry points: `make demo` and `make test`. Both set up what they need in .venv (SURGE_VENV overrides it)
+# from the hash-locked packages in requirements/, and use no network but the package registries.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+VENV := $(abspath $(if $(SURGE_VENV),$(SURGE_VENV),.venv))
+# The first Python here that is new enough; setup_env.py says what to do where there is none.
+PYTHON ?= $(or $(shell for p in python3 python3.11 python3.12 python3.13 python3.14; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done),python3)
+SETUP := $(PYTHON) tools/setup_env.py --venv "$(VENV)"
+# What a recipe runs comes from the environment; SURGE_VENV tells child processes which one.
+RUN := SURGE_VENV="$(VENV)" PATH="$(VENV)/bin:$$PATH"
+
+PYTHON_SOURCES := protocol gateway backend tools tests firmware
+
+.PHONY: help demo test lint fuzz bench format lock clean
+
+help: ## list the targets
+	@echo "usage: make TARGET [ARGS='...']"
+	@sed -nE 's/^([a-z]+):.*## (.*)/  \1\t\2/p' Makefile | expand -t 12
+
+demo: ## run the whole network on this machine, live (ARGS='--seconds 30 --json')
+	@$(SETUP) demo
+	@$(RUN) surge demo $(ARGS)
+
+test: lint ## check style and types, then run every test (ARGS='-k ledger')
+	@$(RUN) python tools/ensure_servers.py --into "$(VENV)/servers"
+	@$(RUN) python -m pytest $(ARGS)
+
+lint: ## check style and types only
+	@$(SETUP) --board-stubs dev
+	@$(RUN) ruff check --quiet $(PYTHON_SOURCES)
+	@$(RUN) ruff format --quiet --check $(PYTHON_SOURCES) || { echo "surge: some files are not formatted; \`make format\` does it"; exit 1; }
+	@$(RUN) mypy
+
+format: ## put the sources into the house format
+	@$(SETUP) --board-stubs dev
+	@$(RUN) ruff check --quiet --fix-only $(PYTHON_SOURCES)
+	@$(RUN) ruff format $(PYTHON_SOURCES)
+
+fuzz: ## search longer for inputs that break a decoder (SURGE_FUZZ_EXAMPLES=20000)
+	@$(SETUP) --board-stubs dev
+	@SURGE_FUZZ_EXAMPLES=$${SURGE_FUZZ_EXAMPLES:-20000} $(RUN) python -m pytest -m fuzz $(ARGS)
+
+bench: ## measure; prints figures, asserts no time limits
+	@$(SETUP) --board-stubs dev
+	@$(RUN) python tools/ensure_servers.py --into "$(VENV)/servers"
+	@$(RUN) python -m pytest -s tests/bench $(ARGS)
+
+lock: ## write the locks anew from pyproject.toml (ARGS=--upgrade takes newer versions)
+	@$(SETUP) lock
+	@$(RUN) tools/lock.sh "$(VENV)/bin/uv" $(ARGS)
+
+clean: ## remove the environment, caches and builds
+	rm -rf "$(VENV)" .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
+	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
