@@ -1,10 +1,12 @@
 """Makes the virtual environment that `make` runs everything in.
 
-Place in the flow: called by the Makefile before anything else, so it needs nothing but Python's own library, and
-its syntax stays readable for Python 3.7, which must get as far as the message that it is too old.
+Place in the flow: called by the Makefile before anything else, so it needs nothing but Python's own
+library, and its syntax stays readable for Python 3.7, which must get as far as the message that it is too
+old.
 
-Rules kept: every package comes from a lock in requirements/, checked by its hashes; a second run with the same locks
-does nothing and takes no time; it touches no folder but the environment's. It installs no system package.
+Rules kept: every package comes from a lock in requirements/, checked by its hashes; a second run with the
+same locks does nothing and takes no time; it touches no folder but the environment's. It installs no system
+package.
 
 Usage: python3 tools/setup_env.py --venv .venv [--board-stubs] LOCK [LOCK...]    (LOCK: dev, demo, lock)
 """
@@ -32,9 +34,9 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _parse(argv)
     if sys.version_info < PYTHON_MIN:
         sys.exit(
-            "surge: Python %d.%d or newer is needed\n  where:  %s is %s\n"
-            "  remedy: install python3.11 and call `make PYTHON=python3.11 ...`"
-            % (PYTHON_MIN[0], PYTHON_MIN[1], sys.executable, sys.version.split()[0])
+            f"surge: Python {PYTHON_MIN[0]}.{PYTHON_MIN[1]} or newer is needed\n"
+            f"  where:  {sys.executable} is {sys.version.split()[0]}\n"
+            "  remedy: install python3.11, then call `make PYTHON=python3.11 ...`"
         )
     venv = os.path.abspath(arguments.venv)
     wanted = list(arguments.locks)
@@ -67,7 +69,7 @@ def _digest_of_inputs() -> str:
     digest = hashlib.sha256(sys.version.encode() + sys.base_prefix.encode())
     folder = os.path.join(REPOSITORY, "requirements")
     paths = sorted(os.path.join(folder, name) for name in os.listdir(folder) if name.endswith(".txt"))
-    for path in paths + [os.path.join(REPOSITORY, "pyproject.toml")]:
+    for path in [*paths, os.path.join(REPOSITORY, "pyproject.toml")]:
         with open(path, "rb") as source:
             digest.update(os.path.basename(path).encode() + b"\0" + source.read() + b"\0")
     return digest.hexdigest()
@@ -98,11 +100,11 @@ def _ensure_venv(venv: str) -> str:
     python = os.path.join(venv, "bin", "python")
     if os.path.exists(python) and _succeeds([python, "-m", "pip", "--version"]):
         return python
-    print("surge: making %s with Python %s" % (venv, sys.version.split()[0]), flush=True)
+    print(f"surge: making {venv} with Python {sys.version.split()[0]}", flush=True)
     if os.path.isdir(venv) and not os.path.exists(os.path.join(venv, "pyvenv.cfg")) and os.listdir(venv):
         sys.exit(
-            "surge: this folder holds something else than a Python environment\n  where:  %s\n"
-            "  remedy: move it away, or set SURGE_VENV to another folder" % venv
+            f"surge: this folder holds something else than a Python environment\n  where:  {venv}\n"
+            "  remedy: move it away, or set SURGE_VENV to another folder"
         )
     shutil.rmtree(venv, ignore_errors=True)
     if _succeeds([sys.executable, "-m", "venv", venv]):
@@ -112,29 +114,40 @@ def _ensure_venv(venv: str) -> str:
     if _succeeds([sys.executable, "-m", "pip", "--version"]):
         _run([sys.executable, "-m", "venv", "--without-pip", venv], "making " + venv)
         lock = _lock_path("pip")
-        command = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--require-hashes", "-r", lock]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "--python",
+            python,
+            "install",
+            "--quiet",
+            "--require-hashes",
+            "-r",
+            lock,
+        ]
         _run(command, "installing pip into " + venv)
         return python
     sys.exit(
-        "surge: this Python can't make virtual environments\n  where:  %s\n"
-        "  remedy: install its venv module (on Debian and Ubuntu: apt-get install python3-venv)" % sys.executable
+        f"surge: this Python can't make virtual environments\n  where:  {sys.executable}\n"
+        "  remedy: install its venv module (on Debian and Ubuntu: apt-get install python3-venv)"
     )
 
 
 def _install_lock(python: str, venv: str, name: str) -> None:
-    print("surge: installing requirements/%s.txt, checked by hash" % name, flush=True)
+    print(f"surge: installing requirements/{name}.txt, checked by hash", flush=True)
     command = [python, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--require-hashes"]
     if name.startswith("stubs-"):
         target = os.path.join(venv, "stubs", name[len("stubs-") :])
         shutil.rmtree(target, ignore_errors=True)
         command += ["--no-deps", "--target", target]
-    _run(command + ["-r", _lock_path(name)], "installing requirements/%s.txt" % name)
+    _run([*command, "-r", _lock_path(name)], f"installing requirements/{name}.txt")
 
 
 def _install_project(python: str) -> None:
     command = [python, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-deps"]
     # Building needs hatchling: it is in every lock that is installed before.
-    _run(command + ["--no-build-isolation", "--editable", REPOSITORY], "installing Surge itself")
+    _run([*command, "--no-build-isolation", "--editable", REPOSITORY], "installing Surge itself")
 
 
 def _lock_path(name: str) -> str:
@@ -149,8 +162,8 @@ def _run(command: list[str], doing: str) -> None:
     code = subprocess.run(command).returncode
     if code:
         sys.exit(
-            "surge: %s failed with exit code %d\n  where:  %s\n"
-            "  remedy: read pip's message above; the package registry must be reachable" % (doing, code, " ".join(command))
+            f"surge: {doing} failed with exit code {code}\n  where:  {' '.join(command)}\n"
+            "  remedy: read pip's message above; the package registry must be reachable"
         )
 
 

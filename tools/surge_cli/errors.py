@@ -1,7 +1,8 @@
 """The one error that is meant for a person's eyes.
 
-Place in the flow: raised anywhere under a sub-command, printed by `surge_cli.main` as three short lines, with
-exit code 2. Does not format, colour or log. Rule kept: it always says what happened, to what, and what to do next.
+Place in the flow: raised anywhere under a sub-command, printed by `surge_cli.main` as three short lines,
+with exit code 2. Does not format, colour or log. Rule kept: it always says what happened, to what, and what
+to do next.
 """
 
 

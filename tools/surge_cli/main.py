@@ -1,10 +1,11 @@
 """`surge`: one command, its sub-commands imported only when they are asked for.
 
-Place in the flow: the console script's entry point. Does not know what a sub-command does: each lives in a module
-that offers `SUMMARY`, `add_arguments(parser)` and `run(args) -> int`.
+Place in the flow: the console script's entry point. Does not know what a sub-command does: each lives in a
+module that offers `SUMMARY`, `add_arguments(parser)` and `run(args) -> int`.
 
-Rules kept: `surge --help` imports no sub-command, so it is quick and works with any set of extras installed; what a
-person can put right is three short lines on stderr and exit code 2, never a traceback; Ctrl-C is exit code 130.
+Rules kept: `surge --help` imports no sub-command, so it is quick and works with any set of extras
+installed; what a person can put right is three short lines on stderr and exit code 2, never a traceback;
+Ctrl-C is exit code 130.
 """
 
 import argparse
@@ -33,14 +34,22 @@ class SubCommand:
     module: str
     summary: str  # shown by `surge --help`; the module's SUMMARY says the same at more length
     extra: str = ""
+    passes_arguments: bool = False  # what follows its own options belongs to the program it runs
 
 
 SUB_COMMANDS: tuple[SubCommand, ...] = (
     SubCommand("demo", "surge_cli.demo", "run the whole network on this machine, live", extra="demo"),
-    SubCommand("gateway", "surge_gateway.cli", "run a gateway, or make its key and enrol it", extra="gateway"),
+    SubCommand(
+        "gateway", "surge_gateway.cli", "run a gateway, or make its key and enrol it", extra="gateway"
+    ),
     SubCommand("backend", "surge_backend.cli", "run the backend and its upkeep", extra="backend"),
     SubCommand("device", "surge_cli.device", "run this machine as a device", extra="gateway"),
-    SubCommand("micropython", "surge_cli.micropython_cli", "run MicroPython, fetched if need be"),
+    SubCommand(
+        "micropython",
+        "surge_cli.micropython_cli",
+        "run MicroPython, fetched if need be",
+        passes_arguments=True,
+    ),
 )
 
 _OWN_PACKAGES = ("surge_wire", "surge_gateway", "surge_backend", "surge_cli")
@@ -75,7 +84,18 @@ def _dispatch(arguments: Sequence[str]) -> int:
     module = load_sub_command(command)
     sub_parser = _Parser(prog=f"surge {command.name}", description=module.SUMMARY)
     module.add_arguments(sub_parser)
-    return int(module.run(sub_parser.parse_args(options.arguments)))
+    given = _set_apart(options.arguments) if command.passes_arguments else options.arguments
+    return int(module.run(sub_parser.parse_args(given)))
+
+
+def _set_apart(arguments: list[str]) -> list[str]:
+    """`arguments` with `--` before the first that can't be an option of Surge's (those are long, or -h)."""
+    for index, argument in enumerate(arguments):
+        if argument == "--":
+            break
+        if not argument.startswith("--") and argument != "-h":
+            return [*arguments[:index], "--", *arguments[index:]]
+    return arguments
 
 
 def _top_parser() -> _Parser:
@@ -111,7 +131,7 @@ def load_sub_command(command: SubCommand) -> ModuleType:
     except ModuleNotFoundError as error:
         missing = error.name or command.module
         if missing.partition(".")[0] in _OWN_PACKAGES:
-            # The package is whole when it is installed by any of our means: this is our fault, not the person's.
+            # Every way of installing brings the whole package: this is our fault, not the person's.
             if missing != command.module:
                 raise
             raise UserError(
