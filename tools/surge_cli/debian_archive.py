@@ -95,8 +95,8 @@ def find_packages(
 ) -> list[Package]:
     """The `names` in the archive's `main` component, in the order of `names`.
 
-    With verify=False Debian's signature goes unchecked: the hashes still are, but against an index that anyone on
-    the way could have written. ArchiveError, CannotVerify.
+    With verify=False Debian's signature goes unchecked: the hashes still are, but against an index that
+    anyone on the way could have written. ArchiveError, CannotVerify.
     """
     address = f"{mirror}/dists/{release}/InRelease"
     signed = fetch(address, RELEASE_BYTES_MAX)
