@@ -1,7 +1,8 @@
 """Batch: reports that a gateway forwards together, under its signature (spec/batch.md).
 
-A COSE_Sign1 (Ed25519), kid is the gateway id. Reports are carried as they came, byte for byte. ``seq`` and ``previous``
-(SHA-256 of the previous batch's payload) chain a gateway's batches, so a gap, a fork or a re-order shows.
+A COSE_Sign1 (Ed25519), kid is the gateway id. Reports are carried as they came, byte for byte. ``seq`` and
+``previous`` (SHA-256 of the previous batch's payload) chain a gateway's batches, so a gap, a fork or a re-
+order shows.
 """
 
 import hashlib
@@ -82,7 +83,8 @@ class Summarised:
 
 
 class Batch:
-    """``received_ms[i]`` is when the gateway got ``reports[i]``; times are the gateway's clock in milliseconds."""
+    """``received_ms[i]`` is when the gateway got ``reports[i]``; times are the gateway's clock in
+    milliseconds."""
 
     __slots__ = ("closed_ms", "previous", "received_ms", "reports", "seq", "summarised", "windows")
 

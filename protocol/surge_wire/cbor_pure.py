@@ -4,9 +4,10 @@ Subset (spec/cbor.md): unsigned and negative integers up to 64 bits, byte string
 maps with integer keys, floats that are finite, false, true, null. No tags (the COSE envelopes carry theirs
 outside this codec), no indefinite lengths, no other simple values.
 
-Writer: deterministic encoding, RFC 8949 section 4.2.1 (shortest heads, shortest float, keys in bytewise order).
-Reader: well-formed and valid in the sense of RFC 8949 section 5.3.1, bounded, no duplicate keys, nothing after the item.
-It does not insist on shortest heads: nothing is ever re-encoded, exact bytes are what is signed.
+Writer: deterministic encoding, RFC 8949 section 4.2.1 (shortest heads, shortest float, keys in bytewise
+order). Reader: well-formed and valid in the sense of RFC 8949 section 5.3.1, bounded, no duplicate keys,
+nothing after the item. It does not insist on shortest heads: nothing is ever re-encoded, exact bytes are
+what is signed.
 """
 
 import struct
@@ -59,12 +60,12 @@ def encode_float(out: bytearray, value: float) -> None:
     """Append ``value`` as the shortest of binary16, binary32, binary64 that keeps it (RFC 8949, 4.2.2)."""
     if value - value != 0.0:
         raise EncodeError("float not finite")
+    single = b""
     try:
         single = struct.pack(">f", value)
-        exact = struct.unpack(">f", single)[0] == value
-    except OverflowError:
-        exact = False
-    if not exact:
+    except OverflowError:  # CPython; MicroPython packs an infinity, which isn't equal either
+        pass
+    if not single or struct.unpack(">f", single)[0] != value:
         out.append(0xFB)
         out.extend(struct.pack(">d", value))
         return

@@ -1,7 +1,8 @@
 """Command: what the backend tells one device, under the device's command key (spec/command.md).
 
-The device persists ``counter`` before it acts and refuses any that does not rise, so a gateway or broker can drop a
-command but neither invent nor repeat one. The last counter executed comes back in the next report.
+The device persists ``counter`` before it acts and refuses any that does not rise, so a gateway or broker
+can drop a command but neither invent nor repeat one. The last counter executed comes back in the next
+report.
 """
 
 from .cbor import decode, encode

@@ -5,8 +5,8 @@ Two layers:
 * ``parse`` reads any tagged COSE_Mac0 or COSE_Sign1 whose headers stay within the CBOR subset: receipts and
   the standards' own examples go through it;
 * ``open_profile`` reads the one shape that reports, commands and batches have: protected header
-  ``{1: alg, 4: kid}`` with a 17-byte kid, empty unprotected header, payload, 32 or 64 bytes of proof. Fixed bytes
-  stand at fixed places, so opening is slicing, and no second encoding of the same envelope exists.
+  ``{1: alg, 4: kid}`` with a 17-byte kid, empty unprotected header, payload, 32 or 64 bytes of proof. Fixed
+  bytes stand at fixed places, so opening is slicing, and no second encoding of the same envelope exists.
 
 The payload is opaque here and is never re-encoded: what was signed is what is stored and forwarded.
 """
@@ -43,7 +43,8 @@ _PAYLOAD_AT = _PREFIX_LEN + ID_LEN + 1
 
 
 class Envelope:
-    """A parsed COSE object. ``proof`` is the MAC tag or the signature; ``payload`` is None where it is detached."""
+    """A parsed COSE object. ``proof`` is the MAC tag or the signature; ``payload`` is None where it is
+    detached."""
 
     __slots__ = ("payload", "proof", "protected", "protected_bytes", "tag", "unprotected")
 
@@ -167,7 +168,8 @@ def seal_mac0(kid: str, key: bytes, payload: bytes, len_max: int) -> bytes:
 
 
 def seal_sign1(kid: str, sign: "Callable[[bytes], bytes]", payload: bytes, len_max: int) -> bytes:
-    """A tagged COSE_Sign1 of ``payload``; ``sign`` makes the 64-byte Ed25519 signature of the bytes it is given."""
+    """A tagged COSE_Sign1 of ``payload``; ``sign`` makes the 64-byte Ed25519 signature of the bytes it is
+    given."""
     return _seal(TAG_SIGN1, kid, payload, sign, len_max)
 
 

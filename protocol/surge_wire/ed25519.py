@@ -1,7 +1,8 @@
-"""Ed25519 (RFC 8032) for hosts: the one module here that needs CPython. No board signs or verifies signatures.
+"""Ed25519 (RFC 8032) for hosts: the one module here that needs CPython. No board signs or verifies
+signatures.
 
-pycryptodome: 0.29 ms a verification where libsodium takes 0.05; a batch of hundreds of reports is verified once,
-so this is under 1 us a report, and one library serves all of the system's cryptography.
+pycryptodome: 0.29 ms a verification where libsodium takes 0.05; a batch of hundreds of reports is verified
+once, so this is under 1 us a report, and one library serves all of the system's cryptography.
 """
 
 from collections.abc import Callable
@@ -31,7 +32,8 @@ def signer(seed: bytes) -> Callable[[bytes], bytes]:
 
 
 def verifier(key: bytes) -> Callable[[bytes, bytes], bool]:
-    """A function ``(message, signature) -> bool`` for a 32-byte public key. Raises EncodeError if it is no key."""
+    """A function ``(message, signature) -> bool`` for a 32-byte public key. Raises EncodeError if it is no
+    key."""
     if len(key) != PUBLIC_KEY_LEN:
         raise EncodeError("Ed25519 public key must be 32 bytes")
     try:

@@ -9,7 +9,7 @@ class WireError(Exception):
     """Base of both; ``reason`` is a stable text that tests and counters may compare."""
 
     def __init__(self, reason: str, detail: str = "") -> None:
-        Exception.__init__(self, reason + ": " + detail if detail else reason)
+        super().__init__(reason + ": " + detail if detail else reason)
         self.reason = reason
         self.detail = detail
 
@@ -20,7 +20,7 @@ class DecodeError(WireError):
     def __init__(self, reason: str, offset: int = -1, detail: str = "") -> None:
         if not detail and offset >= 0:
             detail = "at byte " + str(offset)
-        WireError.__init__(self, reason, detail)
+        super().__init__(reason, detail)
         self.offset = offset
 
 

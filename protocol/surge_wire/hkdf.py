@@ -39,8 +39,7 @@ except ImportError:
         return outer.digest()
 
 
-def equal_in_constant_time(a: bytes, b: bytes) -> bool:
-    """Whether two byte strings are equal; the time taken doesn't tell where they differ."""
+def _equal(a: bytes, b: bytes) -> bool:
     if len(a) != len(b):
         return False
     difference = 0
@@ -50,11 +49,14 @@ def equal_in_constant_time(a: bytes, b: bytes) -> bool:
 
 
 try:
-    from hmac import compare_digest as _compare_digest
-
-    equal_in_constant_time = _compare_digest  # noqa: F811
+    from hmac import compare_digest as _equal  # type: ignore[assignment]  # noqa: F811
 except ImportError:
     pass
+
+
+def equal_in_constant_time(a: bytes, b: bytes) -> bool:
+    """Whether two byte strings are equal; the time taken doesn't tell where they differ."""
+    return _equal(a, b)
 
 
 def hkdf_sha256(secret: bytes, salt: bytes, info: bytes, length: int = KEY_LEN) -> bytes:

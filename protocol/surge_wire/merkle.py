@@ -1,8 +1,8 @@
 """Merkle trees as RFC 9162 section 2.1 defines them: hashes, proofs, and their verification.
 
-Verifiers are the sections' algorithms with two guards that naive ones lack: every hash is 32 bytes, and a path longer
-than the tree is deep is refused before it is walked. Builders read stored hashes of complete subtrees through a
-callback, so a log of any size is never held in memory.
+Verifiers are the sections' algorithms with two guards that naive ones lack: every hash is 32 bytes, and a
+path longer than the tree is deep is refused before it is walked. Builders read stored hashes of complete
+subtrees through a callback, so a log of any size is never held in memory.
 """
 
 import hashlib
@@ -36,7 +36,8 @@ def _check_path(path: "Sequence[bytes]") -> None:
 
 
 def root_from_inclusion(leaf: bytes, index: int, size: int, path: "Sequence[bytes]") -> bytes:
-    """The root that an inclusion proof leads to (section 2.1.3.2). Raises DecodeError for an ill-shaped proof."""
+    """The root that an inclusion proof leads to (section 2.1.3.2). Raises DecodeError for an ill-shaped
+    proof."""
     if type(leaf) is not bytes or len(leaf) != HASH_LEN:
         raise DecodeError("hash not 32 bytes")
     if not 0 <= index < size <= TREE_SIZE_MAX:

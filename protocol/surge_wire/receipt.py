@@ -51,7 +51,8 @@ def encode_inclusion_receipt(
     path: "list[bytes]",
     root: bytes,
 ) -> bytes:
-    """Receipt of inclusion (RFC 9942 section 5.2.1) of leaf ``index`` in the tree of ``tree_size`` with ``root``."""
+    """Receipt of inclusion (RFC 9942 section 5.2.1) of leaf ``index`` in the tree of ``tree_size`` with
+    ``root``."""
     proof = encode([tree_size, index, path])
     return encode_sign1(_protected(kid), {HEADER_VDP: {PROOF_INCLUSION: [proof]}}, root, sign, detached=True)
 
@@ -66,7 +67,9 @@ def encode_consistency_receipt(
 ) -> bytes:
     """Receipt of consistency (RFC 9942 section 5.3.1): the tree of ``size_2`` extends that of ``size_1``."""
     proof = encode([size_1, size_2, path])
-    return encode_sign1(_protected(kid), {HEADER_VDP: {PROOF_CONSISTENCY: [proof]}}, root_2, sign, detached=True)
+    return encode_sign1(
+        _protected(kid), {HEADER_VDP: {PROOF_CONSISTENCY: [proof]}}, root_2, sign, detached=True
+    )
 
 
 def _open(receipt: bytes, kind: int) -> "tuple[Envelope, list[Any]]":
@@ -86,7 +89,12 @@ def _open(receipt: bytes, kind: int) -> "tuple[Envelope, list[Any]]":
     if type(proofs[kind][0]) is not bytes:
         raise DecodeError("receipt without the one proof")
     proof = decode(proofs[kind][0])
-    if type(proof) is not list or len(proof) != 3 or type(proof[2]) is not list or len(proof[2]) > PROOF_PATH_MAX:
+    if (
+        type(proof) is not list
+        or len(proof) != 3
+        or type(proof[2]) is not list
+        or len(proof[2]) > PROOF_PATH_MAX
+    ):
         raise DecodeError("proof not of its shape")
     for number in proof[:2]:
         if type(number) is not int or not 0 <= number <= TREE_SIZE_MAX:

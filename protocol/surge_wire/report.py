@@ -1,8 +1,8 @@
 """Report: what a device says, under its own MAC (spec/report.md).
 
-A COSE_Mac0 under the device's report key; kid is the device id. ``(device, boot, seq)`` names a report for ever.
-``seal_report`` runs on the board, ``open_report`` at the gateway (which can't check the MAC), ``open_report``,
-``cose.mac_valid`` and ``decode_report`` at the backend.
+A COSE_Mac0 under the device's report key; kid is the device id. ``(device, boot, seq)`` names a report for
+ever. ``seal_report`` runs on the board, ``open_report`` at the gateway (which can't check the MAC),
+``open_report``, ``cose.mac_valid`` and ``decode_report`` at the backend.
 """
 
 from .cbor import decode, encode
@@ -35,14 +35,17 @@ USAGE_BYTES = 3
 USAGE_DROPPED = 4
 USAGE_FUEL = 5
 USAGE_ENERGY_UJ = 6
-_USAGE_LABELS = frozenset((USAGE_REPORTS, USAGE_SAMPLES, USAGE_BYTES, USAGE_DROPPED, USAGE_FUEL, USAGE_ENERGY_UJ))
+_USAGE_LABELS = frozenset(
+    (USAGE_REPORTS, USAGE_SAMPLES, USAGE_BYTES, USAGE_DROPPED, USAGE_FUEL, USAGE_ENERGY_UJ)
+)
 
 
 class Usage:
     """A device's own running totals of this boot: claims for cross-checking, never what is paid.
 
-    ``reports``, ``samples`` and ``bytes`` cover every report sealed in this boot before this one; ``dropped`` counts
-    readings that the outbox thinned out. ``fuel`` and ``energy_uj`` (microjoules) are None where not measured.
+    ``reports``, ``samples`` and ``bytes`` cover every report sealed in this boot before this one;
+    ``dropped`` counts readings that the outbox thinned out. ``fuel`` and ``energy_uj`` (microjoules) are
+    None where not measured.
     """
 
     __slots__ = ("bytes", "dropped", "energy_uj", "fuel", "reports", "samples")
@@ -65,10 +68,12 @@ class Usage:
 
 
 class Report:
-    """A decoded report payload. Times in milliseconds; ``time_ms`` is the device's claim, None without a clock.
+    """A decoded report payload. Times in milliseconds; ``time_ms`` is the device's claim, None without a
+    clock.
 
     ``previous_end`` stands in the first report of a boot: the seq that boot - 1 would have used next, from
-    the device's own log. A later report of that boot at or past it proves a second holder of the key (threat 1).
+    the device's own log. A later report of that boot at or past it proves a second holder of the key
+    (threat 1).
     """
 
     __slots__ = (

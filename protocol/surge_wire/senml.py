@@ -1,7 +1,7 @@
 """SenML packs (RFC 8428) in CBOR with integer labels (section 6, table 4).
 
-``encode_pack`` makes what boards send: one map per record with name, unit, value and, where it differs from the
-report's own moment, a time. ``resolve_pack`` reads any pack of the CBOR subset, base fields included
+``make_record`` makes what boards send: one map per record with name, unit, value and, where it differs from
+the report's own moment, a time. ``resolve_pack`` reads any pack of the CBOR subset, base fields included
 (section 4.6), and gives flat records.
 
 Left out: data values (vd), which have no place in a time series, and decimal fractions (tag 4).
@@ -29,7 +29,7 @@ SUM = 5
 TIME = 6
 UPDATE_TIME = 7
 
-VERSION = 10  # RFC 8428 section 4.4: the version when none is given
+VERSION = 10  # RFC 8428 section 4.4: the version when none is given; a higher one must be refused
 ABSOLUTE_TIME_S = 1 << 28  # section 4.5.3: smaller times are relative to now
 
 _LABELS = frozenset(
@@ -41,7 +41,7 @@ _NAME_ALPHABET = frozenset(_NAME_FIRST + "-:./_")
 
 
 class Record:
-    """A resolved record. ``value`` is int, float, bool, str or None (then ``sum`` is set); ``time_s`` as in the RFC."""
+    """A resolved record; times as in the RFC. ``value`` is None only where ``sum`` is set."""
 
     __slots__ = ("name", "sum", "time_s", "unit", "update_time_s", "value")
 
@@ -72,8 +72,10 @@ def name_valid(name: str) -> bool:
     return True
 
 
-def make_record(name: str, unit: str, value: "int | float | bool | str", time_s: "int | float" = 0) -> "dict[int, Any]":
-    """One record as the map that goes on the wire; ``time_s`` 0 is the report's own moment and is left out."""
+def make_record(
+    name: str, unit: str, value: "int | float | bool | str", time_s: "int | float" = 0
+) -> "dict[int, Any]":
+    """One record as the map that goes on the wire; ``time_s`` 0, the report's own moment, is left out."""
     if not name_valid(name):
         raise EncodeError("name not valid", name)
     record: "dict[int, Any]" = {NAME: name}
@@ -154,7 +156,8 @@ def resolve_pack(pack: "Any") -> "list[Record]":
         for label in record:
             if label not in _LABELS:
                 raise DecodeError("SenML label not known", -1, str(label))
-        if record.get(BASE_VERSION, VERSION) != VERSION:
+        version = record.get(BASE_VERSION, VERSION)
+        if type(version) is not int or not 0 < version <= VERSION:
             raise DecodeError("SenML version not known")
         base_name = _text(record, BASE_NAME, base_name, NAME_LEN_MAX)
         base_unit = _text(record, BASE_UNIT, base_unit, UNIT_LEN_MAX)
@@ -172,5 +175,7 @@ def resolve_pack(pack: "Any") -> "list[Record]":
             raise DecodeError("SenML record without a value")
         time_s = _no_overflow(base_time + _number(record, TIME, 0))
         update = _number(record, UPDATE_TIME, None)
-        records.append(Record(name, _text(record, UNIT, base_unit, UNIT_LEN_MAX), value, time_s, total, update))
+        records.append(
+            Record(name, _text(record, UNIT, base_unit, UNIT_LEN_MAX), value, time_s, total, update)
+        )
     return records

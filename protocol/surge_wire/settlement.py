@@ -1,8 +1,9 @@
-"""Settlement: the backend's decision on one batch, and the entry that its Merkle log holds (spec/settlement.md).
+"""Settlement: the backend's decision on one batch, and the entry that its Merkle log holds
+(spec/settlement.md).
 
-It names the batch by hash, gives every report its verdict and lists what was credited, so the log commits to the
-decision and not only to the data: who has the batch can recompute every verdict that needs no secret, and who has
-the settlements can recompute every balance.
+It names the batch by hash, gives every report its verdict and lists what was credited, so the log commits
+to the decision and not only to the data: who has the batch can recompute every verdict that needs no
+secret, and who has the settlements can recompute every balance.
 """
 
 from .cbor import decode, encode
@@ -40,7 +41,8 @@ ACCOUNT_LEN_MAX = 64
 
 class Settlement:
     """``rejections`` are ``(index, verdict code)`` of the reports that were not accepted, rising by index;
-    ``credits`` are the transfer's legs ``(account, micro-credits)``, summing to zero; times are the backend's clock."""
+    ``credits`` are the transfer's legs ``(account, micro-credits)``, summing to zero; times are the
+    backend's clock."""
 
     __slots__ = (
         "batch_hash",

@@ -1,4 +1,5 @@
-"""Submission answer: what the backend returns for a batch: the settlement and the receipt for it (spec/api.md).
+"""Submission answer: what the backend returns for a batch: the settlement and the receipt for it
+(spec/log.md).
 
 ``[settlement bytes, receipt bytes]``. A gateway forgets a batch only when ``verify_submission`` passes.
 """
@@ -26,7 +27,12 @@ def decode_submission(data: bytes) -> "tuple[bytes, bytes]":
     if len(data) > SUBMISSION_LEN_MAX:
         raise DecodeError("too long")
     parts = decode(data)
-    if type(parts) is not list or len(parts) != 2 or type(parts[0]) is not bytes or type(parts[1]) is not bytes:
+    if (
+        type(parts) is not list
+        or len(parts) != 2
+        or type(parts[0]) is not bytes
+        or type(parts[1]) is not bytes
+    ):
         raise DecodeError("not a submission answer")
     return parts[0], parts[1]
 
@@ -39,7 +45,8 @@ def verify_submission(
     report_count: int,
     verify: "Callable[[bytes, bytes], bool]",
 ) -> "tuple[Settlement, int]":
-    """The settlement and its log index, if the log vouches for it and it is about this batch. Raises DecodeError."""
+    """The settlement and its log index, if the log vouches for it and it is about this batch. Raises
+    DecodeError."""
     settlement_bytes, receipt = decode_submission(data)
     index, _size, _root = verify_inclusion_receipt(receipt, settlement_bytes, verify)
     settlement = decode_settlement(settlement_bytes)
