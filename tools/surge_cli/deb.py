@@ -71,11 +71,13 @@ def _unpack_tar(archive: tarfile.TarFile, target: Path, wanted: Callable[[str], 
             raise PackageError(f"the package unpacks to more than {UNPACKED_BYTES_MAX} bytes")
         path = target / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        # An earlier link must not lead a later file out of the folder.
-        if not path.parent.resolve().is_relative_to(target.resolve()) or path.is_symlink() or path.exists():
-            raise PackageError(f"the package would write twice or outside its folder: {member.name!r}")
+        # Nothing is written through an earlier link, so names alone tell where a file ends up.
+        if path.parent.resolve() != target.resolve() / posixpath.dirname(name):
+            raise PackageError(f"the package would write through a link: {member.name!r}")
+        if path.is_symlink() or path.exists():
+            raise PackageError(f"the package holds a file twice: {member.name!r}")
         if member.issym():
-            _safe_name(posixpath.join(posixpath.dirname(name), member.linkname))
+            _check_link(name, member.linkname)
             path.symlink_to(member.linkname)
         elif member.isreg():
             source = archive.extractfile(member)
@@ -85,6 +87,18 @@ def _unpack_tar(archive: tarfile.TarFile, target: Path, wanted: Callable[[str], 
             path.chmod(0o755 if member.mode & 0o100 else 0o644)
         else:
             raise PackageError(f"neither file nor folder nor link: {member.name!r}")
+
+
+def _check_link(name: str, to: str) -> None:
+    """PackageError unless the link `name` stays inside: up first, then down, and never above the top.
+
+    A `..` after a name could step up from wherever a link of that name leads.
+    """
+    parts = [part for part in to.split("/") if part not in ("", ".")]
+    down = next((index for index, part in enumerate(parts) if part != ".."), len(parts))
+    if ".." in parts[down:]:
+        raise PackageError(f"the package has a link that could lead outside its folder: {name!r} to {to!r}")
+    _safe_name(posixpath.join(posixpath.dirname(name), to))
 
 
 def _safe_name(name: str) -> str:

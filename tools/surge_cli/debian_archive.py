@@ -150,7 +150,7 @@ def verify_release(signed: bytes, where: str, keyrings: Collection[Path] = KEYRI
         # Several keys sign InRelease, and gpgv's exit code is an error when the keyring lacks one of them, as
         # older keyrings do. As apt does: one good signature is needed, and none may be bad.
         states = re.findall(rb"^\[GNUPG:\] ([A-Z]+)", result.stdout, re.MULTILINE)
-        if b"VALIDSIG" not in states or b"BADSIG" in states or not text.is_file():
+        if b"GOODSIG" not in states or b"BADSIG" in states or not text.is_file():
             raise ArchiveError("this is not signed by Debian", where)
         return text.read_text(encoding="utf-8", errors="replace")
 

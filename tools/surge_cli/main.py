@@ -74,17 +74,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_INTERRUPTED
 
 
-def _dispatch(arguments: Sequence[str]) -> int:
-    parser = _top_parser()
-    options = parser.parse_args(arguments)
-    if options.command is None:
+def _dispatch(arguments: list[str]) -> int:
+    if not arguments or arguments[0].startswith("-"):
+        parser = _top_parser()
+        parser.parse_args(arguments)
         parser.print_help()
         return 0
-    command = find_sub_command(options.command)
+    command = find_sub_command(arguments[0])
     module = load_sub_command(command)
     sub_parser = _Parser(prog=f"surge {command.name}", description=module.SUMMARY)
     module.add_arguments(sub_parser)
-    given = _set_apart(options.arguments) if command.passes_arguments else options.arguments
+    given = _set_apart(arguments[1:]) if command.passes_arguments else arguments[1:]
     return int(module.run(sub_parser.parse_args(given)))
 
 
@@ -109,8 +109,6 @@ def _top_parser() -> _Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"surge {__version__}")
-    parser.add_argument("command", nargs="?", help=argparse.SUPPRESS)
-    parser.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     return parser
 
 
