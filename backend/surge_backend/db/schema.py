@@ -1,0 +1,357 @@
+"""Every table of the backend: one MetaData, SQLAlchemy Core, the same on SQLite and PostgreSQL.
+
+Place in the flow: ``migrations/`` builds these tables, ``engine`` opens the database, every other module
+reads and writes through these names. A test holds the migrations and this module together.
+
+Does not: query, convert or check; the rules of money live in ``ledger``, those of reports in ``verify``.
+
+Rules it keeps:
+
+* numbers are BigInteger, times are milliseconds since 1970 on the backend's clock (``*_ms``), bytes are
+  LargeBinary;
+* money is integer micro-credits; a CHECK is the second line behind ``ledger``, never the first;
+* ``reports``, ``rejections``, ``entries``, ``log_nodes``, ``batches`` and ``tariffs`` are only ever added to;
+* ``reports`` has no foreign key to ``batches``: both are written in one transaction by ``ingest`` alone, and
+  the check would cost a look-up a row on the busiest table.
+"""
+
+from typing import Final
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+from surge_wire.limits import UINT53_MAX
+
+# Device status, and gateways' (which are never frozen).
+ACTIVE: Final = "active"
+FROZEN: Final = "frozen"
+RETIRED: Final = "retired"
+
+NAMING: Final = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+# A number that the database gives; SQLite counts by itself only in a column declared INTEGER.
+AutoId = BigInteger().with_variant(Integer(), "sqlite")
+
+metadata = MetaData(naming_convention=NAMING)
+
+# --- who is who -----------------------------------------------------------------------------------------
+
+owners = Table(
+    "owners",
+    metadata,
+    Column("id", String(17), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+)
+
+gateways = Table(
+    "gateways",
+    metadata,
+    Column("id", String(17), primary_key=True),
+    Column("owner_id", ForeignKey("owners.id"), nullable=False, index=True),
+    Column("name", Text, nullable=False),
+    Column("public_key", LargeBinary, nullable=False),
+    Column("status", String(16), nullable=False),
+    # The chain of batches: what the next one must carry.
+    Column("next_seq", BigInteger, nullable=False, server_default="0"),
+    Column("chain_hash", LargeBinary, nullable=False),  # 32 zero bytes before the first batch
+    Column("created_ms", BigInteger, nullable=False),
+)
+
+devices = Table(
+    "devices",
+    metadata,
+    Column("id", String(17), primary_key=True),
+    Column("owner_id", ForeignKey("owners.id"), nullable=False, index=True),
+    Column("name", Text, nullable=False),
+    Column("board", Text, nullable=False),
+    Column("gateway_id", ForeignKey("gateways.id"), nullable=True),
+    Column("secret_sealed", LargeBinary, nullable=False),
+    Column("mqtt_bcrypt", Text, nullable=False),
+    Column("mqtt_pbkdf2_sha512", Text, nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("status_reason", Text, nullable=True),  # what a person reads
+    Column("status_evidence", Text, nullable=True),  # JSON: digests, batches, numbers
+    # Rises over all devices with every change to any row, so that "what changed since" is one range scan.
+    Column("revision", BigInteger, nullable=False, unique=True),
+    Column("created_ms", BigInteger, nullable=False),
+    Index(None, "gateway_id", "revision"),
+)
+
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("hash", LargeBinary, nullable=False, unique=True),
+    Column("role", String(16), nullable=False),
+    Column("subject_id", Text, nullable=False, index=True),
+    Column("label", Text, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("expires_ms", BigInteger, nullable=True),
+    Column("revoked_ms", BigInteger, nullable=True),
+)
+
+enrolments = Table(
+    "enrolments",
+    metadata,
+    Column("hash", LargeBinary, primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("owner_id", ForeignKey("owners.id"), nullable=False, index=True),
+    Column("gateway_id", ForeignKey("gateways.id"), nullable=True),
+    Column("name", Text, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("expires_ms", BigInteger, nullable=False),
+    Column("used_ms", BigInteger, nullable=True),
+    Column("subject_id", String(17), nullable=True),
+    Column("key_hash", LargeBinary, nullable=True),
+)
+
+commands = Table(
+    "commands",
+    metadata,
+    Column("id", AutoId, primary_key=True, autoincrement=True),
+    Column("device_id", ForeignKey("devices.id"), nullable=False),
+    Column("counter", BigInteger, nullable=False),
+    Column("operation", Integer, nullable=False),
+    Column("envelope", LargeBinary, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("expires_ms", BigInteger, nullable=False),
+    Column("executed_ms", BigInteger, nullable=True),
+    UniqueConstraint("device_id", "counter"),
+    sqlite_autoincrement=True,  # ids are cursors: one that was given is never given again
+)
+
+# --- batches, reports and what became of them -------------------------------------------------------------
+
+batches = Table(
+    "batches",
+    metadata,
+    Column("log_index", BigInteger, primary_key=True, autoincrement=False),
+    Column("hash", LargeBinary, nullable=False, unique=True),  # SHA-256 of the payload, as the chain has it
+    Column("gateway_id", ForeignKey("gateways.id"), nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("received_ms", BigInteger, nullable=False),
+    Column("envelope", LargeBinary, nullable=False),
+    Column("envelope_hash", LargeBinary, nullable=False),  # SHA-256: "the same bytes" means the signature too
+    Column("settlement", LargeBinary, nullable=False),
+    Column("answer", LargeBinary, nullable=False),
+    # CBOR array of the devices whose windows and summaries this gateway may give, decided when the batch
+    # came.
+    Column("window_devices", LargeBinary, nullable=True),
+    Column("report_count", BigInteger, nullable=False),
+    Column("accepted_count", BigInteger, nullable=False),
+    Column("sample_count", BigInteger, nullable=False),
+    UniqueConstraint("gateway_id", "seq"),
+)
+
+reports = Table(
+    "reports",
+    metadata,
+    Column("device_id", String(17), primary_key=True),
+    Column("boot", BigInteger, primary_key=True, autoincrement=False),
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("log_index", BigInteger, nullable=False),
+    Column("position", Integer, nullable=False),
+    Column("digest", LargeBinary, nullable=False),  # first 16 bytes of SHA-256 of the envelope
+    Column("samples", Integer, nullable=False),
+    Column("bytes", Integer, nullable=False),
+    sqlite_with_rowid=False,  # one B-tree instead of two
+)
+
+rejections = Table(
+    "rejections",
+    metadata,
+    Column("log_index", BigInteger, primary_key=True, autoincrement=False),
+    Column("position", Integer, primary_key=True, autoincrement=False),
+    Column("device_id", String(17), nullable=True),  # as claimed; proven only from code DUPLICATE on
+    Column("boot", BigInteger, nullable=True),
+    Column("seq", BigInteger, nullable=True),
+    Column("code", Integer, nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("received_ms", BigInteger, nullable=False),
+    Index(None, "device_id", "log_index", "position"),
+)
+
+# What a gateway says it put into windows instead of forwarding: a claim that explains a gap, and nothing
+# else.
+summaries = Table(
+    "summaries",
+    metadata,
+    Column("log_index", BigInteger, primary_key=True, autoincrement=False),
+    Column("position", Integer, primary_key=True, autoincrement=False),
+    Column("device_id", String(17), nullable=False),
+    Column("boot", BigInteger, nullable=False),
+    Column("ranges", LargeBinary, nullable=False),  # CBOR [[first, last], ...]
+    Column("reports", BigInteger, nullable=False),
+    Index(None, "device_id", "boot"),
+)
+
+device_boots = Table(
+    "device_boots",
+    metadata,
+    Column("device_id", String(17), primary_key=True),
+    Column("boot", BigInteger, primary_key=True, autoincrement=False),
+    Column("seq_max", BigInteger, nullable=False),
+    Column("previous_end", BigInteger, nullable=True),  # what this boot declared as the end of boot - 1
+    Column("first_seen_ms", BigInteger, nullable=False),
+    Column("last_seen_ms", BigInteger, nullable=False),
+    Column("reports", BigInteger, nullable=False),
+    Column("samples", BigInteger, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+usage_claims = Table(
+    "usage_claims",
+    metadata,
+    Column("device_id", String(17), primary_key=True),
+    Column("boot", BigInteger, primary_key=True, autoincrement=False),
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("reports", BigInteger, nullable=False),
+    Column("samples", BigInteger, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("dropped", BigInteger, nullable=False),
+    Column("fuel", BigInteger, nullable=True),
+    Column("energy_uj", BigInteger, nullable=True),
+    sqlite_with_rowid=False,
+)
+
+device_totals = Table(
+    "device_totals",
+    metadata,
+    Column("device_id", String(17), primary_key=True),
+    Column("reports", BigInteger, nullable=False),
+    Column("samples", BigInteger, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    # The owner's part that this device earned, and its dust in 1/10_240_000 micro-credit (ledger.pricing).
+    Column("microcredits", BigInteger, nullable=False),
+    Column("carry", BigInteger, nullable=False),
+    Column("boot_max", BigInteger, nullable=False),
+    Column("last_report_ms", BigInteger, nullable=False),
+    Column("command_counter", BigInteger, nullable=True),  # the last command that the device says it executed
+)
+
+# --- the public log -----------------------------------------------------------------------------------------
+
+log_nodes = Table(
+    "log_nodes",
+    metadata,
+    Column("level", Integer, primary_key=True, autoincrement=False),
+    Column("idx", BigInteger, primary_key=True, autoincrement=False),
+    Column("hash", LargeBinary, nullable=False),
+)
+
+log_heads = Table(
+    "log_heads",
+    metadata,
+    Column("tree_size", BigInteger, primary_key=True, autoincrement=False),
+    Column("root", LargeBinary, nullable=False),
+    Column("time_ms", BigInteger, nullable=False),
+    Column("envelope", LargeBinary, nullable=False),
+)
+
+# --- money ----------------------------------------------------------------------------------------------
+
+accounts = Table(
+    "accounts",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("owner_id", ForeignKey("owners.id"), nullable=True, index=True),
+    Column("may_go_negative", Boolean, nullable=False),
+    Column("balance", BigInteger, nullable=False, server_default="0"),
+    Column("carry", BigInteger, nullable=False, server_default="0"),
+    CheckConstraint("balance >= 0 OR may_go_negative", name="balance_sign"),
+    CheckConstraint(f"balance BETWEEN -{UINT53_MAX} AND {UINT53_MAX}", name="balance_bound"),
+    CheckConstraint("carry >= 0", name="carry_sign"),
+)
+
+transfers = Table(
+    "transfers",
+    metadata,
+    Column("id", LargeBinary, primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("reference", LargeBinary, nullable=False),
+    Column("content_hash", LargeBinary, nullable=False),
+    Column("log_index", BigInteger, nullable=True, index=True),
+    Column("created_ms", BigInteger, nullable=False),
+    # The order in which transfers were posted, for pages: newest first.
+    Column("ordinal", BigInteger, nullable=False, unique=True),
+)
+
+entries = Table(
+    "entries",
+    metadata,
+    Column("transfer_id", ForeignKey("transfers.id"), primary_key=True),
+    Column("position", Integer, primary_key=True, autoincrement=False),
+    Column("account_id", ForeignKey("accounts.id"), nullable=False),
+    Column("amount", BigInteger, nullable=False),
+    Column("ordinal", BigInteger, nullable=False),  # the transfer's
+    Index(None, "account_id", "ordinal"),
+    CheckConstraint(f"amount <> 0 AND amount BETWEEN -{UINT53_MAX} AND {UINT53_MAX}", name="amount_bound"),
+)
+
+tariffs = Table(
+    "tariffs",
+    metadata,
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("valid_from_ms", BigInteger, nullable=False),
+    Column("sample_microcredits", BigInteger, nullable=False),
+    Column("kib_microcredits", BigInteger, nullable=False),
+    Column("gateway_share_bp", Integer, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    CheckConstraint("gateway_share_bp BETWEEN 0 AND 10000", name="share_bound"),
+    CheckConstraint("sample_microcredits >= 0 AND kib_microcredits >= 0", name="price_sign"),
+)
+
+holds = Table(
+    "holds",
+    metadata,
+    Column("id", AutoId, primary_key=True, autoincrement=True),
+    Column("device_id", ForeignKey("devices.id"), nullable=False, index=True),
+    Column("account_id", ForeignKey("accounts.id"), nullable=False, index=True),
+    Column("amount", BigInteger, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("released_ms", BigInteger, nullable=True),
+    CheckConstraint("amount >= 0", name="amount_sign"),
+)
+
+# --- for people -----------------------------------------------------------------------------------------
+
+alarms = Table(
+    "alarms",
+    metadata,
+    Column("id", AutoId, primary_key=True, autoincrement=True),
+    Column("time_ms", BigInteger, nullable=False),
+    Column("kind", String(32), nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("detail", Text, nullable=False),
+    Index(None, "subject", "id"),
+)
+
+projector_state = Table(
+    "projector_state",
+    metadata,
+    Column("name", String(32), primary_key=True),
+    Column("value", BigInteger, nullable=False),
+)
