@@ -1,9 +1,10 @@
-"""A persisted 32-bit number that only grows: the boot counter, and the counter of the last executed command.
+"""A persisted 32-bit number that only grows: the boot counter, and the counter of the last executed
+command.
 
-Two small files take turns: a new value goes to the one that doesn't hold the current value, so that a power cut at
-any byte leaves the current value intact. Each copy carries a CRC-32 over the cell's name and value.
-Rules: ``write`` returns only when the value is on flash; a value never goes down; when both copies are damaged or
-absent, ``read`` raises CellLost and never assumes 0. Does not decide what the number means.
+Two small files take turns: a new value goes to the one that doesn't hold the current value, so that a power
+cut at any byte leaves the current value intact. Each copy carries a CRC-32 over the cell's name and value.
+Rules: ``write`` returns only when the value is on flash; a value never goes down; when both copies are
+damaged or absent, ``read`` raises CellLost and never assumes 0. Does not decide what the number means.
 Wear: one small file write for each new value.
 """
 

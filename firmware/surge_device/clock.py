@@ -1,10 +1,11 @@
-"""The device's two clocks: time since start, which always works, and the time of day, once somebody told it.
+"""The device's two clocks: time since start, which always works, and the time of day, once somebody told
+it.
 
-Pure: the ticks come in as functions (``time.ticks_ms`` and ``time.ticks_diff`` on a board). Does not ask any server;
-``surge_device.sntp`` and the gateway's acks bring the time in through ``set_unix_ms``.
-Rules: uptime never goes back and outlives the wrap of the ticks (every 12.4 days on most boards), provided it is
-read at least once in half a wrap, which the supervisor does. The time of day is None until known, never a guess,
-and is only a claim to everybody else. An ack's time doesn't move a clock that NTP set within a day.
+Pure: the ticks come in as functions (``time.ticks_ms`` and ``time.ticks_diff`` on a board). Does not ask
+any server; ``surge_device.sntp`` and the gateway's acks bring the time in through ``set_unix_ms``. Rules:
+uptime never goes back and outlives the wrap of the ticks (every 12.4 days on most boards), provided it is
+read at least once in half a wrap, which the supervisor does. The time of day is None until known, never a
+guess, and is only a claim to everybody else. An ack's time doesn't move a clock that NTP set within a day.
 """
 
 SANE_MIN_MS = 1704067200000  # 2024-01-01: a clock before this was never set

@@ -1,7 +1,8 @@
 """Short log lines, gated by level before anything is formatted, and the last few of them kept for a report.
 
-Writes through a function (``print`` on a board). Rules: a hidden text (a password) never reaches the output or the
-ring, whatever the line; a line is cut at ``LINE_MAX`` characters; the ring has a fixed number of places.
+Writes through a function (``print`` on a board). Rules: a hidden text (a password) never reaches the output
+or the ring, whatever the line; a line is cut at ``LINE_MAX`` characters; the ring has a fixed number of
+places.
 """
 
 DEBUG, INFO, WARNING, ERROR = 10, 20, 30, 40

@@ -1,47 +1,27 @@
 """Keeps readings and sealed reports until the gateway has them on disk; survives power loss at any byte.
 
-Between the app, which samples and seals, and the link, which sends: pending bodies wait unsealed while the window is
-full or the link is down; sealing gives a body its (boot, seq) and its exact bytes, which are durable before ``add_sealed``
-returns and are sent unchanged until acked. ``surge_device.outbox_room`` makes room, ``outbox_store`` keeps the records.
-Doesn't seal, send, or know time. Rules:
+Between the app, which samples and seals, and the link, which sends: pending bodies wait unsealed while the
+window is full or the link is down; sealing gives a body its (boot, seq) and its exact bytes, which are
+durable before ``add_sealed`` returns and are sent unchanged until acked. ``surge_device.outbox_room`` makes
+room, ``outbox_store`` keeps the records. Doesn't seal, send, or know time. Rules:
 - A reading has one life: pending or sealed, never both, also after a crash between the two.
-- Sealed entries go only by ``ack``. Pending ones are thinned when room is short, and counted in ``dropped``.
-- A (boot, seq) is spent when ``add_sealed`` has begun to write, whatever the outcome: on a failure the outbox holds the
-  envelope (``held``) and only ``retry`` goes on, so that the same (boot, seq) never gets other bytes.
+- Sealed entries go only by ``ack``. Pending ones are thinned when room is short, and counted in
+  ``dropped``.
+- A (boot, seq) is spent when ``add_sealed`` has begun to write, whatever the outcome: on a failure the
+  outbox holds the envelope (``held``) and only ``retry`` goes on, so that the same (boot, seq) never gets
+  other bytes.
 - Usage counters are cumulative and made at sealing time, so thinning never costs usage.
 """
 
 import struct
 
 from surge_device.errors import OutboxError, OutboxFull
+from surge_device.outbox_limits import Limits
 from surge_device.outbox_record import ACK, BODY_MAX, PENDING, SEALED
 from surge_device.outbox_room import OutboxRoom
-from surge_device.outbox_store import SEALED_MAX
 from surge_device.storage import Storage
 
-BYTES_MAX = 256 * 1024
-SEGMENT_BYTES = 16 * 1024
-ENTRIES_MAX = 256
-IN_FLIGHT_MAX = 16
 ENVELOPE_MAX = BODY_MAX - 8
-
-
-class Limits:
-    """``bytes_max`` on flash, ``segment_bytes`` per file, ``entries_max`` pending, ``in_flight_max`` sealed and unacked."""
-
-    def __init__(
-        self,
-        bytes_max=BYTES_MAX,
-        segment_bytes=SEGMENT_BYTES,
-        entries_max=ENTRIES_MAX,
-        in_flight_max=IN_FLIGHT_MAX,
-    ):
-        if not 1 <= in_flight_max <= SEALED_MAX:
-            raise ValueError("in_flight_max is 1 to %d" % SEALED_MAX)
-        self.bytes_max = bytes_max
-        self.segment_bytes = segment_bytes
-        self.entries_max = entries_max
-        self.in_flight_max = in_flight_max
 
 
 class Outbox(OutboxRoom):
@@ -80,13 +60,22 @@ class Outbox(OutboxRoom):
         boot, next_seq = self._last
         return (boot, next_seq - 1) if next_seq else None
 
+    def previous_end(self, boot):
+        """The seq that boot - 1 would have used next, 0 if it sealed nothing; None when nothing was ever
+        sealed here."""
+        last_boot, next_seq = self._last
+        if next_seq == 0 or last_boot >= boot:
+            return None
+        return next_seq if last_boot == boot - 1 else 0
+
     @property
     def syncs(self):
         """Durable writes since start; the flash's wear goes with them."""
         return self._log.syncs
 
     def put_pending(self, body):
-        """Stores an unsealed body durably; returns its number. Raises OutboxFull, having counted it in ``dropped``."""
+        """Stores an unsealed body durably; returns its number. Raises OutboxFull, having counted it in
+        ``dropped``."""
         if not 0 < len(body) <= BODY_MAX:
             raise OutboxError("a pending body has 1 to %d bytes, not %d" % (BODY_MAX, len(body)))
         number = self._next_number
@@ -113,10 +102,12 @@ class Outbox(OutboxRoom):
         return None
 
     def add_sealed(self, boot, seq, envelope, number=None):
-        """Stores a sealed envelope durably, in the place of pending entry ``number`` if given; then it may be sent.
+        """Stores a sealed envelope durably, in the place of pending entry ``number`` if given; then it may
+        be sent.
 
-        (boot, seq) follows the last one, or is (a later boot, 0). Raises OutboxFull: with ``held`` set, (boot, seq) is spent and ``retry`` is
-        the way on; with ``held`` None (window closed) nothing happened."""
+        (boot, seq) follows the last one, or is (a later boot, 0). Raises OutboxFull: with ``held`` set,
+        (boot, seq) is spent and ``retry`` is the way on; with ``held`` None (window closed) nothing
+        happened."""
         if self.held is not None:
             raise OutboxError("an envelope is held back: retry it first")
         last_boot, next_seq = self._last
@@ -146,8 +137,8 @@ class Outbox(OutboxRoom):
         self.held = self._keep = None
 
     def unacked(self, after=None):
-        """Yields (boot, seq, envelope) of the sealed entries above ``after`` (boot, seq), oldest first, each read from
-        flash when asked for. Acks and sealings in between are taken into account."""
+        """Yields (boot, seq, envelope) of the sealed entries above ``after`` (boot, seq), oldest first,
+        each read from flash when asked for. Acks and sealings in between are taken into account."""
         after = after or (-1, -1)
         while True:
             best = None
@@ -166,7 +157,8 @@ class Outbox(OutboxRoom):
                 self._forget(best[0])
 
     def ack(self, boot, ranges):
-        """Deletes the sealed entries of ``boot`` within ``ranges`` ([[first, last], ...]); returns how many."""
+        """Deletes the sealed entries of ``boot`` within ``ranges`` ([[first, last], ...]); returns how
+        many."""
         count = 0
         body = struct.pack(">I", boot)
         for first, last in ranges:

@@ -1,4 +1,5 @@
-"""Where each live entry of the outbox lies: rows of fixed size in one buffer made at boot, sorted by entry number.
+"""Where each live entry of the outbox lies: rows of fixed size in one buffer made at boot, sorted by entry
+number.
 
 Pure, in RAM only; ``surge_device.outbox_log`` holds the bytes. A row is a tuple whose first fields are
 (number, segment, offset, length). Never grows: ``insert`` into a full index is an error of the caller.

@@ -1,7 +1,7 @@
 """The outbox's segment files: a chain that is appended to at one end and freed at the other.
 
-A segment is "%08x.seg": a HEAD record (``surge_device.outbox_record``), then records, each in one segment whole.
-Doesn't know what records mean; ``surge_device.outbox_store`` does. Rules:
+A segment is "%08x.seg": a HEAD record (``surge_device.outbox_record``), then records, each in one segment
+whole. Doesn't know what records mean; ``surge_device.outbox_store`` does. Rules:
 - ``append`` doesn't sync; what was appended is durable once ``sync`` has returned, and only then.
 - A segment into which a write or a sync failed is never appended to again: what its tail holds is unknown.
 - Segments are freed from the old end only, so a record never outlives one that overrides it.
@@ -37,7 +37,8 @@ class SegmentLog:
         return self._file is not None and self._size + HEADER_LEN + length <= self._segment_bytes
 
     def append(self, kind, number, *parts):
-        """Writes one record; returns (segment, offset). Raises OSError, after which the segment is closed for good."""
+        """Writes one record; returns (segment, offset). Raises OSError, after which the segment is closed
+        for good."""
         if not self.fits(sum_len(parts)):
             self._rotate()
         offset = self._size
@@ -49,7 +50,8 @@ class SegmentLog:
         return self.segments[-1], offset
 
     def sync(self):
-        """Returns when all that was appended is durable. Raises OSError, after which the segment is closed for good."""
+        """Returns when all that was appended is durable. Raises OSError, after which the segment is closed
+        for good."""
         if self._file is not None and self._unsynced:
             self.syncs += 1
             try:
@@ -99,11 +101,14 @@ class SegmentLog:
             end, size = self._replay(segment, visit)
             self.segments.append(segment)
             self._next_id = segment + 1
-        if 0 < end == size < self._segment_bytes:
-            # What a process that died wrote but didn't sync becomes safe to rely on only here.
+        if ids:
+            # What a process that died wrote or named but didn't sync becomes safe to rely on only here.
+            self._storage.sync_names()
             self._file = self._storage.open(_name(ids[-1]), "ab")
             self._size, self._unsynced = size, True
             self.sync()
+            if not 0 < end == size:  # a torn tail: the next record goes to a new segment
+                self.abandon()
 
     def close(self):
         self.sync()

@@ -2,8 +2,8 @@
 
     magic u16 | type u8 | length u16 | number u32 | crc32 of type..number and body | body     (big-endian)
 
-Place: below ``surge_device.outbox_log``, which knows the files. Keeps no state but the buffer: whatever a method
-returns as a view lasts until the next call.
+Place: below ``surge_device.outbox_log``, which knows the files. Keeps no state but the buffer: whatever a
+method returns as a view lasts until the next call.
 """
 
 import binascii
@@ -36,8 +36,8 @@ class RecordBuffer:
         return view[:HEADER_LEN]
 
     def read(self, file, offset):
-        """(kind, number, body view) of the record at ``offset``; the body is None when it isn't sound there, and all
-        three are None when there is not even a believable header."""
+        """(kind, number, body view) of the record at ``offset``; the body is None when it isn't sound
+        there, and all three are None when there is not even a believable header."""
         file.seek(offset)
         view = self._view
         if file.readinto(view[:HEADER_LEN]) != HEADER_LEN:
@@ -53,8 +53,9 @@ class RecordBuffer:
         return kind, number, body
 
     def replay(self, file, visit):
-        """Calls ``visit(kind, number, body, offset)`` for each sound record, and with None as the body for a damaged
-        one whose header fits what follows. Returns (end of the last sound record, file size, damaged records)."""
+        """Calls ``visit(kind, number, body, offset)`` for each sound record, and with None as the body for
+        a damaged one whose header fits what follows. Returns (end of the last sound record, file size,
+        damaged records)."""
         size = file.seek(0, 2)
         offset = damaged = 0
         while offset < size:

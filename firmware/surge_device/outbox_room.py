@@ -1,9 +1,10 @@
 """Makes room in the outbox for one more record, and stores it.
 
-Between ``surge_device.outbox`` (the rules that the app sees) and ``surge_device.outbox_store`` (the records). In order:
-dead segments at the old end are deleted; the oldest segment's live entries are copied to the new end; when more than
-``LIVE_SHARE`` of the room is live, or copying has gained nothing all around, pending entries are thinned; when the file
-system itself is full, the oldest segment is given up if nothing sealed lies in it. Whatever is given up is counted.
+Between ``surge_device.outbox`` (the rules that the app sees) and ``surge_device.outbox_store`` (the
+records). In order: dead segments at the old end are deleted; the oldest segment's live entries are copied
+to the new end; when more than ``LIVE_SHARE`` of the room is live, or copying has gained nothing all around,
+pending entries are thinned; when the file system itself is full, the oldest segment is given up if nothing
+sealed lies in it. Whatever is given up is counted.
 """
 
 import struct
@@ -11,14 +12,18 @@ import struct
 from surge_device.errors import OutboxFull
 from surge_device.outbox_record import DROP, HEADER_LEN, PENDING, SEALED, sum_len
 from surge_device.outbox_store import ENTRIES_MAX, OutboxStore
+from surge_device.storage import ENOSPC
 
 COPIES_AT_ONCE = 16  # entries copied forward for one sync; bounds the RAM that it takes
 
 
 class OutboxRoom(OutboxStore):
     def _store(self, kind, number, *parts):
-        """Appends and syncs a record, making room first; returns (segment, offset). Raises OutboxFull."""
-        gave_up = False
+        """Appends and syncs a record, making room first; returns (segment, offset). Raises OutboxFull.
+
+        An error of the file system is met once by a fresh segment, a full one also by giving up the
+        oldest."""
+        tried = False
         while True:
             try:
                 self._make_room(sum_len(parts))
@@ -26,16 +31,18 @@ class OutboxRoom(OutboxStore):
                 self._log.sync()
                 return place
             except OSError as error:
-                if gave_up or not self._give_up_oldest():
+                if tried or (error.args[0] == ENOSPC and not self._give_up_oldest()):
                     raise OutboxFull("the file system refused to store a report (error %s)" % error.args[0])
-                gave_up = True
+                tried = True
 
     def _make_room(self, length):
         if self._log.fits(length):
             return
         self._free_dead()
         copies = 0
-        while len(self._log.segments) >= self._segments_max or self.bytes + HEADER_LEN + length > self._live_max:
+        while (
+            len(self._log.segments) >= self._segments_max or self.bytes + HEADER_LEN + length > self._live_max
+        ):
             if self.bytes + HEADER_LEN + length > self._live_max or copies == self._segments_max:
                 if not self._thin():
                     raise OutboxFull("outbox full: %d bytes are in flight" % self.bytes)
@@ -85,10 +92,12 @@ class OutboxRoom(OutboxStore):
             oldest = self._log.segments[0]
             if self._lying_in(self._sealed, oldest, 1) or self._lying_in(self._pending, oldest, 1):
                 return
+            self._log.sync()  # what made it dead (and was counted) is durable before it goes
             self._log.free_oldest()
 
     def _copy_oldest_forward(self):
-        """Copies the oldest segment's live entries to the new end; the old ones die once the copies are durable."""
+        """Copies the oldest segment's live entries to the new end; the old ones die once the copies are
+        durable."""
         for kind, index in ((PENDING, self._pending), (SEALED, self._sealed)):
             while self._copy_some(kind, index, self._log.segments[0]):
                 pass
@@ -110,8 +119,8 @@ class OutboxRoom(OutboxStore):
         return len(numbers)
 
     def _give_up_oldest(self):
-        """When the file system is full: deletes the oldest segment with the pending entries in it, provided that
-        nothing sealed is lost with it. Returns whether it did."""
+        """When the file system is full: deletes the oldest segment with the pending entries in it, provided
+        that nothing sealed is lost with it. Returns whether it did."""
         if not self._log.segments or self._log.segments[0] >= self._log.headed:
             return False
         numbers = self._lying_in(self._pending, self._log.segments[0], ENTRIES_MAX)
@@ -119,7 +128,8 @@ class OutboxRoom(OutboxStore):
             return False
         try:
             self._log.free_oldest()
+            self._give_up(numbers)
+            self._log.append(DROP, 0, struct.pack(">I", self.dropped))
         except OSError:
             return False
-        self._give_up(numbers)
         return True

@@ -1,10 +1,11 @@
 """What the outbox's records mean, and how they are replayed after a power cut.
 
 Between ``surge_device.outbox_room``, which makes room, and ``surge_device.outbox_log``, the segment files.
-An entry is known by its number, which it keeps from pending to sealed: the later record of a number overrides the
-earlier one, so a reading has one life. Records:
+An entry is known by its number, which it keeps from pending to sealed: the later record of a number
+overrides the earlier one, so a reading has one life. Records:
 
-    HEAD    version u8, next number u32, last sealed boot u32 and seq + 1 u32 (0: none), dropped u32, damaged u32
+    HEAD    version u8, next number u32, last sealed boot u32 and seq + 1 u32 (0: none), dropped u32,
+            damaged u32
     PENDING body
     SEALED  boot u32, seq u32, envelope      the pending entry of that number, if there was one, is gone
     ACK     boot u32, (first u32, last u32)...      not synced by itself: a lost one costs a second sending
@@ -14,12 +15,12 @@ earlier one, so a reading has one life. Records:
 import struct
 
 from surge_device.outbox_index import PENDING_ROW, SEALED_ROW, Index
+from surge_device.outbox_limits import SEALED_MAX
 from surge_device.outbox_log import SegmentLog
 from surge_device.outbox_record import ACK, DROP, HEAD, HEADER_LEN, PENDING, SEALED
 
 HEAD_VERSION = 1
 _HEAD = ">BIIIII"
-SEALED_MAX = 64  # the most that in_flight_max can be set to
 ENTRIES_MAX = 2048
 LIVE_SHARE = (3, 4)  # of the segments' room; above it, copying forward costs more than it gains
 SPARE_SEGMENTS = 2  # one to copy into, one for what is being written

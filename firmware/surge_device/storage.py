@@ -1,10 +1,11 @@
-"""A directory on the device and what durability means in it; the only file access of the outbox and the counters.
+"""A directory on the device and what durability means in it; the only file access of the outbox and the
+counters.
 
-Sits between those and the file system: VfsPosix on Linux, littlefs on ESP32 and Pico W, CPython's own in tests, where
-a double that loses power takes its place. Keeps no state.
-``sync`` returns only when the file's bytes are on flash or disk: on MicroPython's unix port ``flush`` is fsync(2), on
-littlefs it commits the file, on CPython os.fsync is added. ``sync_names`` does the same for created, renamed and removed
-names, which POSIX keeps apart from the bytes; littlefs has them committed already.
+Sits between those and the file system: VfsPosix on Linux, littlefs on ESP32 and Pico W, CPython's own in
+tests, where a double that loses power takes its place. Keeps no state. ``sync`` returns only when the
+file's bytes are on flash or disk: on MicroPython's unix port ``flush`` is fsync(2), on littlefs it commits
+the file, on CPython os.fsync is added. ``sync_names`` does the same for created, renamed and removed names,
+which POSIX keeps apart from the bytes; littlefs has them committed already.
 """
 
 import os
@@ -15,7 +16,8 @@ ENOSPC = 28  # not in MicroPython's errno module
 
 class Storage:
     def __init__(self, path, sync=None):
-        """``path`` is made if absent (one level). ``sync(file)`` is the board's, or None for the one described above."""
+        """``path`` is made if absent (one level). ``sync(file)`` is the board's, or None for the one
+        described above."""
         self.path = path
         self._prefix = path if path.endswith("/") else path + "/"
         if sync is not None:

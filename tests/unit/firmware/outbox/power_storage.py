@@ -1,8 +1,8 @@
 """A Storage that loses power, fills up and refuses to sync, as hostile as POSIX allows.
 
 Bytes are durable after ``sync`` of their file, names after ``sync_names``. At a power cut each file keeps what was
-durable and any prefix of what was written since (sometimes with a garbled end); of the names changed since, any prefix
-of the changes holds. ``steps`` counts the operations, and ``cut_at`` says before or in the middle of which one the power
+durable and any prefix of what was written since (sometimes with a garbled end); of the names changed since, any of the
+changes hold. ``steps`` counts the operations, and ``cut_at`` says before or in the middle of which one the power
 goes. A process that merely dies loses nothing (``restart(power_lost=False)``).
 """
 
@@ -74,7 +74,7 @@ class PowerStorage:
         self.fail_sync_at = None
         self.files = {}  # name -> inode, as the running system sees it
         self._durable_names = {}
-        self._changes = []  # ("add", name, inode) and ("drop", name), not yet durable, in order
+        self._changes = []  # not yet durable: each a dict of name -> inode, or None where it was removed
 
     def step(self):
         self.steps += 1
@@ -101,7 +101,7 @@ class PowerStorage:
         inode = self.files.get(name)
         if inode is None:
             inode = self.files[name] = _Inode()
-            self._changes.append(("add", name, inode))
+            self._changes.append({name: inode})
         inode.now = bytearray()
         return _File(self, inode, mode)
 
@@ -133,14 +133,14 @@ class PowerStorage:
         if name not in self.files:
             raise OSError(2, "no such file")
         del self.files[name]
-        self._changes.append(("drop", name, None))
+        self._changes.append({name: None})
 
     def rename(self, old, new):
         if self.step():
             raise PowerCut
         inode = self.files.pop(old)
         self.files[new] = inode
-        self._changes += [("add", new, inode), ("drop", old, None)]
+        self._changes.append({new: inode, old: None})
 
     def restart(self, power_lost=True):
         """The same flash after a power cut, or after the death of the process only."""
@@ -149,11 +149,10 @@ class PowerStorage:
             after.files, after._durable_names, after._changes = self.files, self._durable_names, self._changes
             return after
         names = dict(self._durable_names)
-        for kind, name, inode in self._changes[: self.random.randrange(len(self._changes) + 1)]:
-            if kind == "add":
-                names[name] = inode
-            else:
-                names.pop(name, None)
+        for change in self._changes:
+            if self.random.random() < 0.5:
+                names.update(change)
+        names = {name: inode for name, inode in names.items() if inode is not None}
         for name, inode in names.items():
             kept = _Inode()
             kept.now = bytearray(self._after_cut(inode))

@@ -1,0 +1,1 @@
+"""The boards that the firmware runs on, one package each."""

@@ -1,0 +1,1 @@
+"""Surge on this board; see `board`."""
