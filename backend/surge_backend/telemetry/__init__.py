@@ -1,0 +1,1 @@
+"""Telemetry: the store's port, its implementations, and the projector that feeds it from accepted reports."""
