@@ -1,0 +1,85 @@
+"""What a broker needs for itself alone: its folder and its port.
+
+Place in the flow: `embedded` takes both before it starts the server. Rule kept: a second server never opens a
+store that one is using (nats-server itself looks at the port only after it has opened the store, and would
+damage it).
+"""
+
+import errno
+import fcntl
+import os
+import socket
+from pathlib import Path
+
+from surge_gateway.broker.errors import BrokerError
+
+LOCK_FILE = "lock"
+
+
+class FolderClaim:
+    """An exclusive lock on a folder, for as long as this process lives or until `release`."""
+
+    def __init__(self) -> None:
+        self._descriptor: int | None = None
+
+    def take(self, folder: Path) -> None:
+        """Claims the folder, unless it is claimed here already. BrokerError if another process has it."""
+        if self._descriptor is not None:
+            return
+        try:
+            descriptor = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise BrokerError(
+                f"can't write: {error.strerror}",
+                f"broker.folder = {folder}",
+                "check its owner and permissions",
+            ) from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise BrokerError(
+                "another gateway runs a broker in this folder",
+                f"broker.folder = {folder}",
+                "stop that gateway, or set another broker.folder",
+            ) from None
+        self._descriptor = descriptor
+
+    def release(self) -> None:
+        """Gives the folder back, if it was claimed."""
+        if self._descriptor is not None:
+            descriptor, self._descriptor = self._descriptor, None
+            os.close(descriptor)
+
+
+def check_port_free(host: str, port: int) -> None:
+    """BrokerError if this host and port can't be listened on now."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind, protocol) as probe:
+            # As the server does it: connections that linger from before don't count.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise port_in_use(host, port) from error
+        raise BrokerError(
+            f"can't listen: {error.strerror}",
+            _where(host, port),
+            "set broker.host to an address of this machine, and broker.port to one that its user may open",
+        ) from error
+
+
+def port_in_use(host: str, port: int) -> BrokerError:
+    """The error for a port that another program listens on."""
+    return BrokerError(
+        f"port {port} is in use",
+        _where(host, port),
+        "stop what listens there (another broker or gateway?), or set another broker.port",
+    )
+
+
+def _where(host: str, port: int) -> str:
+    return f"broker.host = {host}, broker.port = {port}"

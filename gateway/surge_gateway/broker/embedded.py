@@ -1,0 +1,214 @@
+"""Runs nats-server as the gateway's own MQTT broker.
+
+Place in the flow: started by `app` before the gateway's client, stopped after it. Does not listen to MQTT
+messages and holds no password. Losing the broker loses nothing: devices keep what isn't acknowledged.
+
+Rules kept: `start` returns when the MQTT port accepts, or raises what a person needs to know; a server that
+dies is started again for ever, with jittered, doubling, capped waits; `reload` returns when the server has
+said that the new credentials hold (devices that stay keep their connections, removed ones are disconnected);
+changes of the configuration happen one at a time; the configuration file is private and always whole.
+"""
+
+import asyncio
+import random
+import signal
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import structlog
+
+from surge_gateway.broker import nats_log
+from surge_gateway.broker.claims import FolderClaim, check_port_free, port_in_use
+from surge_gateway.broker.credentials import DeviceCredential, GatewayCredential
+from surge_gateway.broker.errors import BrokerError
+from surge_gateway.broker.nats_config import render_nats_config
+from surge_gateway.broker.nats_log import LineLimit, LogLine
+from surge_gateway.broker.private_file import make_private_folder, write_private_file
+from surge_gateway.broker.server_process import ServerExited, ServerProcess, find_server
+from surge_gateway.broker.settings import BrokerSettings
+
+CONFIG_FILE = "nats-server.conf"
+_DOUBLINGS_MAX = 20  # far beyond any cap
+
+
+class EmbeddedBroker:
+    """One nats-server under supervision.
+
+    broker = EmbeddedBroker(settings, gateway_credential, device_credentials)
+    await broker.start()  # BrokerError if it can't
+    tasks.create_task(broker.run())  # until cancelled, then the server is stopped
+    await broker.reload(more_device_credentials)
+    """
+
+    def __init__(
+        self,
+        settings: BrokerSettings,
+        gateway: GatewayCredential,
+        devices: Sequence[DeviceCredential],
+        *,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._settings = settings
+        self._gateway = gateway
+        self._devices = tuple(devices)
+        self._jitter = jitter
+        self._server: ServerProcess | None = None
+        self._changing = asyncio.Lock()
+        self._limit = LineLimit(settings.log_lines_per_second_max)
+        self._log = structlog.get_logger("surge_gateway.broker")
+        self.ready = asyncio.Event()  # set while the MQTT port accepts
+        self._folder_claim = FolderClaim()
+        self.restarts = 0  # how often the server died and was started again
+
+    @property
+    def pid(self) -> int | None:
+        """The server's process number, or None while there is none."""
+        return None if self._server is None else self._server.pid
+
+    @property
+    def config_path(self) -> Path:
+        return self._settings.folder / CONFIG_FILE
+
+    async def start(self) -> None:
+        """Writes the configuration and starts the server; returns when it is ready. Raises BrokerError."""
+        async with self._changing:
+            self._write_config()
+            await self._start_server()
+
+    async def run(self) -> None:
+        """Keeps the server running until cancelled, then stops it. Starts it if `start` wasn't called."""
+        if self._server is None:
+            await self.start()
+        waits = 0
+        try:
+            while True:
+                began_s = time.monotonic()
+                if self._server is not None:
+                    status = await self._server.wait()
+                    self.ready.clear()
+                    self._log.error("broker_died", status=status, last_line=self._last_line())
+                if (time.monotonic() - began_s) * 1000 > self._settings.restart_delay_ms_max:
+                    waits = 0  # it ran well for a while: this is a new misfortune
+                await asyncio.sleep(self._restart_delay_s(waits))
+                waits += 1
+                await self._restart()
+        finally:
+            await self.stop()
+
+    async def reload(self, devices: Sequence[DeviceCredential]) -> None:
+        """From now on exactly these devices may connect. Returns when that holds; BrokerError if it doesn't.
+
+        While the server is down, the list is kept for its next start. So it is after an error in reloading,
+        but not after one about the list itself, which then changes nothing.
+        """
+        async with self._changing:
+            new = tuple(devices)
+            text = render_nats_config(self._settings, self._gateway, new)  # refuses before anything changes
+            self._devices = new
+            if self._server is None or not self.ready.is_set():
+                return  # the next start writes and reads it
+            began_s = time.monotonic()
+            write_private_file(self.config_path, text, "broker.folder")
+            await self._confirm_reload(self._server)
+            self._log.info(
+                "broker_reloaded", devices=len(new), duration_ms=round((time.monotonic() - began_s) * 1000)
+            )
+
+    async def stop(self) -> None:
+        """Stops the server if it runs; returns when the process is gone."""
+        self.ready.clear()
+        if self._server is not None:
+            server, self._server = self._server, None
+            await asyncio.shield(server.stop(self._settings.stop_timeout_ms))
+        self._folder_claim.release()
+
+    def _write_config(self) -> None:
+        text = render_nats_config(self._settings, self._gateway, self._devices)
+        make_private_folder(self._settings.folder, "broker.folder")
+        write_private_file(self.config_path, text, "broker.folder")
+
+    async def _start_server(self) -> None:
+        program = find_server(self._settings.program)
+        self._folder_claim.take(self._settings.folder)
+        check_port_free(self._settings.host, self._settings.port)
+        server = await ServerProcess.start(program, ["-c", str(self.config_path.absolute())], self._on_line)
+        self._server = server
+        try:
+            async with asyncio.timeout(self._settings.start_timeout_ms / 1000):
+                # Both lines: "ready" alone would also be said by a server without an MQTT port.
+                await asyncio.gather(server.expect(nats_log.MQTT_LISTENING), server.expect(nats_log.READY))
+        except (ServerExited, TimeoutError) as error:
+            await self.stop()
+            raise self._start_error(server, error) from error
+        except BaseException:
+            await self.stop()
+            raise
+        self.ready.set()
+        self._log.info("broker_ready", host=self._settings.host, port=self._settings.port, pid=server.pid)
+
+    async def _restart(self) -> None:
+        async with self._changing:
+            try:
+                self._write_config()
+                await self._start_server()
+            except BrokerError as error:
+                self._log.error(
+                    "broker_restart_failed", what=error.what, where=error.where, remedy=error.remedy
+                )
+            else:
+                self.restarts += 1
+
+    async def _confirm_reload(self, server: ServerProcess) -> None:
+        answer = server.expect(nats_log.RELOADED, nats_log.RELOAD_FAILED)
+        server.send(signal.SIGHUP)
+        try:
+            text = await asyncio.wait_for(answer, self._settings.reload_timeout_ms / 1000)
+        except ServerExited as error:
+            raise BrokerError(
+                "the broker died while it reloaded", str(self.config_path), "see its log; it is started again"
+            ) from error
+        except TimeoutError as error:
+            raise BrokerError(
+                f"the broker hasn't reloaded within {self._settings.reload_timeout_ms} ms",
+                str(self.config_path),
+                "raise broker.reload_timeout_ms, or give this gateway fewer devices",
+            ) from error
+        if nats_log.RELOAD_FAILED in text:
+            raise BrokerError(
+                f"the broker refused to reload: {text}", str(self.config_path), "report this: it is a bug"
+            )
+
+    def _start_error(self, server: ServerProcess, error: Exception) -> BrokerError:
+        said = "\n    ".join(server.last_lines) or "(nothing)"
+        if any(nats_log.ADDRESS_IN_USE in line for line in server.last_lines):
+            return port_in_use(self._settings.host, self._settings.port)  # taken since we looked
+        if isinstance(error, TimeoutError):
+            what = f"the broker wasn't ready within {self._settings.start_timeout_ms} ms"
+            remedy = f"raise broker.start_timeout_ms if the machine is slow; its log ended:\n    {said}"
+        else:
+            what = f"the broker ended at once, status {error.args[0]}"
+            remedy = f"put right what its log says:\n    {said}"
+        return BrokerError(what, str(self.config_path), remedy)
+
+    def _restart_delay_s(self, waits: int) -> float:
+        doubled_ms = self._settings.restart_delay_ms << min(waits, _DOUBLINGS_MAX)
+        delay_ms = min(doubled_ms, self._settings.restart_delay_ms_max)
+        return delay_ms * (0.5 + self._jitter() / 2) / 1000
+
+    def _last_line(self) -> str:
+        lines = self._server.last_lines if self._server is not None else ()
+        return lines[-1] if lines else ""
+
+    def _on_line(self, line: LogLine) -> None:
+        if line.level == "debug":  # a few at start, stop and reload: no client causes them
+            self._log.debug("broker_log", text=line.text)
+            return
+        admitted, dropped = self._limit.admit(time.monotonic())
+        if dropped:
+            self._log.warning("broker_log_lines_dropped", count=dropped)
+        if admitted:
+            self._log.log(_LEVEL_NUMBERS[line.level], "broker_log", text=line.text)
+
+
+_LEVEL_NUMBERS = {"warning": 30, "error": 40, "critical": 50}

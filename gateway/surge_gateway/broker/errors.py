@@ -1,0 +1,7 @@
+"""What can go wrong with the broker, for a person's eyes."""
+
+from surge_cli.errors import UserError
+
+
+class BrokerError(UserError):
+    """The broker can't be configured, started or reloaded: what, where (a setting or file), remedy."""
