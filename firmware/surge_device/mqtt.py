@@ -57,7 +57,7 @@ class MqttClient(MqttSession):
         ``log`` has ``info(event, *values)`` and ``warning``; ``on_link(up, fault)`` hears of each change
         and must neither block nor raise; ``subscriptions`` are (filter, qos) pairs for every connection.
         """
-        MqttSession.__init__(self, settings, on_message, clock, log, subscriptions)
+        super().__init__(settings, on_message, clock, log, subscriptions)
         self.down = asyncio.Event()
         self.down.set()
         self._random = random
@@ -96,6 +96,8 @@ class MqttClient(MqttSession):
                 raise self._fault
             self.down.clear()
             self.up.set()
+        except MqttLinkLost as fault:
+            raise self._fault or fault  # what broke it says more than that a write failed
         finally:
             if not self.up.is_set():
                 await self._drop()
@@ -156,7 +158,7 @@ class MqttClient(MqttSession):
             self._acks.expire(now_ms)
 
     def _on_lost(self, fault: MqttError) -> None:
-        MqttSession._on_lost(self, fault)
+        super()._on_lost(fault)
         self._fault = fault
         self._lost.set()
         if self.up.is_set():

@@ -29,7 +29,7 @@ class MqttProtocolError(MqttError):
     """The broker's fault: it sent what MQTT 3.1.1 forbids. The connection can't be used any further (4.8)."""
 
     def __init__(self, reason: str) -> None:
-        MqttError.__init__(self, "the broker broke the protocol: " + reason)
+        super().__init__("the broker broke the protocol: " + reason)
         self.reason = reason
 
 
@@ -53,7 +53,7 @@ class MqttRefused(MqttError):
     """The broker answered CONNECT with a refusal; ``code`` is that of 3.2.2.3."""
 
     def __init__(self, code: int) -> None:
-        MqttError.__init__(self, "the broker refused the connection (code %d): %s" % (code, REFUSALS[code]))
+        super().__init__("the broker refused the connection (code %d): %s" % (code, REFUSALS[code]))
         self.code = code
 
 
@@ -65,7 +65,7 @@ class MqttSubscribeRefused(MqttError):
     """The broker refused a subscription (0x80); ``topic`` is the filter that it refused."""
 
     def __init__(self, topic: str) -> None:
-        MqttError.__init__(self, "the broker refused to subscribe %r: check this user's permissions" % topic)
+        super().__init__("the broker refused to subscribe %r: check this user's permissions" % topic)
         self.topic = topic
 
 
@@ -75,5 +75,5 @@ class MqttUnacknowledged(MqttError):
     """
 
     def __init__(self, packet_id: int, reason: str) -> None:
-        MqttError.__init__(self, "publish %d was not acknowledged: %s" % (packet_id, reason))
+        super().__init__("publish %d was not acknowledged: %s" % (packet_id, reason))
         self.packet_id = packet_id

@@ -54,6 +54,7 @@ class MqttLink:
         self._stream = None
         self._tasks = ()
         self._starts = 0
+        self._fault = None
         self.up = False
         self.bytes_sent = 0
 
@@ -96,7 +97,7 @@ class MqttLink:
             self._wanted.set()
             await self._written.wait()
             if self._tx_len or not self.up or start != self._starts:
-                raise MqttLinkLost("the link to the broker broke during a write")
+                raise MqttLinkLost("the link broke during a write: %s" % self._fault)
         finally:
             self._lock.release()
 
@@ -119,6 +120,7 @@ class MqttLink:
         if not self.up:
             return
         self.up = False
+        self._fault = fault
         this_task = asyncio.current_task()
         for task in self._tasks:
             if task is not this_task:
