@@ -34,13 +34,14 @@ class Identity:
     def __repr__(self):
         return "<Identity %s>" % self.device
 
-    def next_boot(self):
+    def next_boot(self, seen=0):
         """The number of this boot, one above the last and already on flash. Call once per start.
 
+        ``seen``: the highest boot that other records on the device show, in case flash lost the newest copy.
         Raises BootCounterLost."""
         self._take_floor()
         try:
-            boot = self._boot.read() + 1
+            boot = max(self._boot.read(), seen) + 1
         except CellLost as error:
             raise BootCounterLost(str(error) + self._floor_remedy())
         if boot > VALUE_MAX:
