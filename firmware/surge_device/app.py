@@ -168,8 +168,9 @@ class App:
             check_in()
             if self.clock.uptime_ms() >= next_ms and self.board.connected():
                 try:
-                    self.clock.set_unix_ms(await sntp.query(self.settings.ntp_host, asyncio.sleep_ms),
-                    SOURCE_NTP) next_ms = self.clock.uptime_ms() + NTP_EVERY_MS
+                    unix_ms = await sntp.query(self.settings.ntp_host, asyncio.sleep_ms)
+                    self.clock.set_unix_ms(unix_ms, SOURCE_NTP)
+                    next_ms = self.clock.uptime_ms() + NTP_EVERY_MS
                 except NetworkError as error:
                     self.log.warning("ntp", error)
                     next_ms = self.clock.uptime_ms() + NTP_RETRY_MS
