@@ -31,15 +31,20 @@ MACHINE_PATH = re.compile(
 MAKE_TARGET = re.compile(r"(?<![\w-])make ([a-z][a-z-]*)")
 SURGE_COMMAND = re.compile(r"(?<![\w./-])surge ([a-z][a-z-]*)")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+GENERATED = re.compile(r"(^|/)(\.(?!ci/|git(hub|ignore))[^/]*|__pycache__|build|dist|[^/]*\.egg-info)(/|$)")
 CODE = re.compile(r"```.*?```|`[^`\n]+`", re.DOTALL)
 
 
 @cache
 def tracked_files() -> tuple[Path, ...]:
-    """Committed files, and new ones that git would not ignore; all files where this is no git checkout."""
+    """Committed files, and new ones that git would not ignore; without git, what looks like those."""
     command = ["git", "-C", str(REPOSITORY), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    paths = (REPOSITORY / name for name in listed.split("\0") if name)
+    try:
+        listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    except (FileNotFoundError, subprocess.CalledProcessError):  # no git, or an unpacked archive
+        paths = [path for path in REPOSITORY.rglob("*") if not GENERATED.search(name_of(path))]
+    else:
+        paths = [REPOSITORY / name for name in listed.split("\0") if name]
     return tuple(sorted(path for path in paths if path.is_file()))
 
 
