@@ -167,7 +167,9 @@ class PowerStorage:
             return self.random.choice([durable, now[: self.random.randrange(len(now) + 1)]])
         unsynced = now[len(durable) :]
         kept = bytearray(unsynced[: self.random.randrange(len(unsynced) + 1)])
-        if kept and self.random.random() < 0.3:  # a block that the disk hadn't written though the size had grown
+        if (
+            kept and self.random.random() < 0.3
+        ):  # a block that the disk hadn't written though the size had grown
             start = self.random.randrange(len(kept))
             kept[start:] = bytes(len(kept) - start)
         return durable + bytes(kept)
