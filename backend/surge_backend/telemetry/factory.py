@@ -34,9 +34,7 @@ class TelemetrySettings:
     kind: Kind = "duckdb"
     path: str = "telemetry.duckdb"  # duckdb
     url: str = ""  # influx1, influx2
-    database: str = (
-        "surge"  # influx1; influx2: the database that the bucket is mapped to, the bucket's name if ""
-    )
+    database: str = ""  # influx1: "" is "surge"; influx2: what the bucket is mapped to, "" is its own name
     retention_policy: str = ""  # influx1; "" is the database's default
     create_database: bool = True  # influx1
     org: str = ""  # influx2

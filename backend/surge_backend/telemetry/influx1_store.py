@@ -63,7 +63,15 @@ class InfluxqlReader:
 
     async def query(self, query: TelemetryQuery) -> list[Sample]:
         rows = await self.rows(influxql.samples_statement(query))
-        return influxql.samples_of(rows, query.device_id, query.limit)
+        samples = influxql.samples_of(rows, query.device_id, query.limit)
+        if query.aggregate is None and len(samples) == query.limit:
+            # Of samples at the same time, the server's limit takes any; the port takes the first by name and
+            # unit.
+            last_ns = samples[-1].time_ns
+            rows = await self.rows(influxql.moment_statement(query, last_ns))
+            samples = [sample for sample in samples if sample.time_ns < last_ns]
+            samples += influxql.samples_of(rows, query.device_id, query.limit - len(samples))
+        return samples
 
     async def latest(self, device_id: str) -> list[Sample]:
         return influxql.latest_of(await self.rows(influxql.latest_statement(device_id)), device_id)

@@ -85,6 +85,17 @@ def samples_statement(query: TelemetryQuery) -> Statement:
     return Statement(text, params)
 
 
+def moment_statement(query: TelemetryQuery, time_ns: int) -> Statement:
+    """Every sample of ``query`` at exactly ``time_ns``, without a limit: at most one for each of the device's
+    series."""
+    where = "device = $device AND time >= $time_ns AND time <= $time_ns"
+    params: dict[str, str | int] = {"device": query.device_id, "time_ns": time_ns}
+    if query.name is not None:
+        where += ' AND "name" = $name'
+        params["name"] = query.name
+    return Statement(f'SELECT {_FIELDS}, "name", unit FROM {MEASUREMENT} WHERE {where}', params)  # noqa: S608
+
+
 def latest_statement(device_id: str) -> Statement:
     """The newest point of each series of the device."""
     text = (
