@@ -22,8 +22,8 @@ itself but in a file of its own (`<key>_file`), and never shows in a repr.
 
 `SURGE_GATEWAY_UPLINK_TIMEOUT_MS=5000` overrides; lists are separated by commas;
 `SURGE_GATEWAY_UPLINK_TOKEN_FILE` gives a secret's file and `SURGE_GATEWAY_UPLINK_TOKEN` the secret. Relative
-paths in the file are relative to its folder. A section's `__post_init__` may raise ValueError for what can only be
-seen across settings.
+paths in the file are relative to its folder. A section's `__post_init__` may raise ValueError for what can
+only be seen across settings.
 """
 
 import dataclasses
