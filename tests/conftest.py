@@ -88,8 +88,8 @@ def _running_children() -> dict[int, str]:
         for pid in _read(listing).split():
             state = _read(Path("/proc", pid, "stat")).rpartition(")")[2].split()[:1]
             command = _read(Path("/proc", pid, "cmdline")).replace("\0", " ").strip()
-            # An ended child stays a zombie (Z) until it is waited for; a starting one may have no command line
-            # yet. Python starts its resource tracker once for all.
+            # An ended child stays a zombie (Z) until it is waited for; a starting one may have no command
+            # line yet. Python starts its resource tracker once for all.
             if state not in ([], ["Z"], ["X"]) and "multiprocessing.resource_tracker" not in command:
                 children[int(pid)] = command
     return children
