@@ -119,6 +119,7 @@ class App:
             Task("network", self._stay_connected, TASK_DEADLINE_MS),
             Task("sampler", self.sampler.run, TASK_DEADLINE_MS),
             Task("courier", self.courier.run, TASK_DEADLINE_MS),
+            Task("status", self._tell_status, TASK_DEADLINE_MS),
         ]
         if self.settings.ntp_host:
             tasks.append(Task("ntp", self._keep_time, TASK_DEADLINE_MS))
@@ -176,6 +177,33 @@ class App:
                     next_ms = self.clock.uptime_ms() + NTP_RETRY_MS
             await asyncio.sleep_ms(WAKE_MS)
 
+    async def _tell_status(self, check_in):
+        while True:
+            for _ in range(self.settings.status_interval_ms // WAKE_MS):
+                check_in()
+                await asyncio.sleep_ms(WAKE_MS)
+            self.tell_status()
+
+    def tell_status(self):
+        """One line that says how the device is."""
+        gc.collect()
+        self.log.info(
+            "status",
+            "boot=%d" % self.boot,
+            "made=%d" % self.sealer.seq,
+            "acked=%d" % self.courier.acked,
+            "waiting=%d" % len(self.outbox),
+            "dropped=%d" % self.outbox.dropped,
+            "linked=%d" % self.client.up.is_set(),
+            "heap_free=%d" % gc.mem_free(),
+        )
+
+    def tell_end(self):
+        """The last status, and the seqs of this boot that no ack covers: they go out after the next start."""
+        self.tell_status()
+        unacked = [str(seq) for boot, seq, _ in self.outbox.unacked() if boot == self.boot]
+        self.log.info("end", "unacked=" + ",".join(unacked))
+
     async def run(self):
         """Until the supervisor resets the board."""
         self.log.info("start", self.identity.device, "boot=%d" % self.boot, "board=" + self.board.name)
@@ -186,5 +214,9 @@ class App:
 
 
 def start(board_class, data_dir):
-    """Run the device for ever."""
-    asyncio.run(App(board_class, data_dir).run())
+    """Run the device for ever; an interrupt from the keyboard ends it with a last status."""
+    app = App(board_class, data_dir)
+    try:
+        asyncio.run(app.run())
+    finally:
+        app.tell_end()

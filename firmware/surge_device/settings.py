@@ -63,6 +63,7 @@ TABLE = (
         64,
         "sealed reports that wait for their ack; then none is sealed",
     ),
+    ("status_interval_s", "int", 60, 1, 86400, "time between two lines of the log that say how the device is"),
     ("log_level", "text", "info", 1, 16, "debug, info, warning or error"),
 )
 SECRETS = (("wifi_password", "text?", None, 8, 64, "of the Wi-Fi network"),)
@@ -92,6 +93,7 @@ class Settings:
             values["outbox_entries"],
             values["in_flight_max"],
         )
+        self.status_interval_ms = values["status_interval_s"] * 1000
         self.log_level = LEVELS[values["log_level"]]
         self.wifi_password = secrets["wifi_password"]
 

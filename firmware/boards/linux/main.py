@@ -1,5 +1,4 @@
-"""Starts the device on Linux: ``micropython firmware/boards/linux/main.py DATA_DIR``, MICROPYPATH naming
-protocol and firmware.
+"""Starts the device on Linux: ``micropython main.py DATA_DIR``, with MICROPYPATH naming the firmware.
 
 DATA_DIR holds what provisioning wrote (identity.json, settings.json); the device keeps its counters and its
 outbox there.
