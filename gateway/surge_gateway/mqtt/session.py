@@ -104,7 +104,7 @@ class MqttSession:
         keep_alive_s: int,
         subscriptions: Sequence[tuple[str, int]],
     ) -> None:
-        """Connects and subscribes, or leaves nothing open. Raises OSError, SessionRefused. No time-out here."""
+        """Connects and subscribes, or leaves nothing open. Raises OSError, SessionRefused. Has no time-out."""
         if user:
             self._client.set_auth_credentials(user, password)
         try:
@@ -286,7 +286,7 @@ class _Protocol(MQTTProtocol):  # type: ignore[misc]
 
 
 def declared_length(data: bytes, offset: int) -> int | None:
-    """The length of the packet that begins at `offset`: None if its header isn't all there, -1 if malformed."""
+    """The length of the packet that begins at `offset`: None for an incomplete header, -1 for a bad one."""
     length = 0
     for position in range(_LENGTH_BYTES_MAX):
         at = offset + 1 + position
