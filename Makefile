@@ -14,6 +14,8 @@ SETUP := $(PYTHON) tools/setup_env.py --venv "$(VENV)"
 # What a recipe runs comes from the environment; SURGE_VENV tells child processes which one.
 RUN := SURGE_VENV="$(VENV)" PATH="$(VENV)/bin:$$PATH"
 
+# Property tests live in files of this name; `make test` runs them too, with fewer examples.
+FUZZ_TESTS = $(shell find tests -name "test_*fuzz*.py")
 PYTHON_SOURCES := protocol gateway backend tools tests firmware
 
 .PHONY: help demo test lint fuzz bench format lock clean
@@ -44,7 +46,7 @@ format: ## put the sources into the house format
 
 fuzz: ## search longer for inputs that break a decoder (SURGE_FUZZ_EXAMPLES=20000)
 	@$(SETUP) --board-stubs dev
-	@SURGE_FUZZ_EXAMPLES=$${SURGE_FUZZ_EXAMPLES:-20000} $(RUN) python -m pytest -m fuzz $(ARGS)
+	@SURGE_FUZZ_EXAMPLES=$${SURGE_FUZZ_EXAMPLES:-20000} $(RUN) python -m pytest $(FUZZ_TESTS) $(ARGS)
 
 bench: ## measure; prints figures, asserts no time limits
 	@$(SETUP) --board-stubs dev
