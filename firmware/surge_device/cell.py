@@ -21,25 +21,31 @@ _LENGTH = 12
 class Cell:
     def __init__(self, storage, name):
         self.name = name
+        self.in_doubt = False  # whether ``read`` found one copy only: the other may have been the newer one
         self._storage = storage
         self._slots = (name + ".0", name + ".1")
         self._current = None  # index of the slot that holds the value
+        self._durable = False  # whether that slot is known to be on flash
 
     def exists(self):
         """Whether any copy was ever made; a damaged one counts."""
         return self._storage.exists(self._slots[0]) or self._storage.exists(self._slots[1])
 
     def create(self, value):
-        """Makes the first copy. Only for provisioning: elsewhere an absent cell is a lost one."""
-        self._current = 1
-        self._put(value)
+        """Makes both copies. Only for provisioning: elsewhere an absent cell is a lost one."""
+        self._durable = True
+        for self._current in (1, 0):
+            self._put(value)
 
     def read(self):
         """The value. Raises CellLost."""
         best = None
+        self.in_doubt = False
         for index, slot in enumerate(self._slots):
             value = self._decode(self._storage.read(slot, _LENGTH))
-            if value is not None and (best is None or value > best):
+            if value is None:
+                self.in_doubt = True
+            elif best is None or value > best:
                 best, self._current = value, index
         if best is None:
             raise CellLost("both copies of the counter '%s' are damaged or gone" % self.name)
@@ -53,11 +59,16 @@ class Cell:
         self._put(value)
 
     def _put(self, value):
+        if not self._durable:
+            # A process that died may have written the current copy without syncing it.
+            with self._storage.open(self._slots[self._current], "ab") as file:
+                self._storage.sync(file)
+            self._storage.sync_names()
         other = 1 - self._current
         body = struct.pack(">4sI", _MAGIC, value)
         crc = binascii.crc32(body, binascii.crc32(self.name.encode())) & 0xFFFFFFFF
         self._storage.write_durably(self._slots[other], body + struct.pack(">I", crc))
-        self._current = other
+        self._current, self._durable = other, True
 
     def _decode(self, data):
         if data is None or len(data) != _LENGTH:

@@ -42,6 +42,8 @@ class Identity:
         self._take_floor()
         try:
             boot = max(self._boot.read(), seen) + 1
+            if self._boot.in_doubt:
+                boot += 1  # the copy that is gone may have held the last boot's number
         except CellLost as error:
             raise BootCounterLost(str(error) + self._floor_remedy())
         if boot > VALUE_MAX:

@@ -60,14 +60,6 @@ class Outbox(OutboxRoom):
         boot, next_seq = self._last
         return (boot, next_seq - 1) if next_seq else None
 
-    def previous_end(self, boot):
-        """The seq that boot - 1 would have used next, 0 if it sealed nothing; None when nothing was ever
-        sealed here."""
-        last_boot, next_seq = self._last
-        if next_seq == 0 or last_boot >= boot:
-            return None
-        return next_seq if last_boot == boot - 1 else 0
-
     @property
     def syncs(self):
         """Durable writes since start; the flash's wear goes with them."""

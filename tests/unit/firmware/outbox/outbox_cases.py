@@ -59,7 +59,6 @@ def case_a_new_outbox_is_empty_and_has_sealed_nothing(folder):
     outbox = start(folder)
     assert (len(outbox), outbox.bytes, outbox.in_flight, outbox.dropped, outbox.damaged) == (0, 0, 0, 0, 0)
     assert outbox.last_sealed is None
-    assert outbox.previous_end(5) is None
     assert outbox.next_pending() is None
     assert sealed(outbox) == []
 
@@ -91,9 +90,6 @@ def case_last_sealed_survives_when_all_is_acked_and_all_old_segments_are_gone(fo
     assert first not in segment_files(outbox)
     outbox = again(outbox)
     assert outbox.last_sealed == (7, 1)
-    assert outbox.previous_end(8) == 2
-    assert outbox.previous_end(9) == 0
-    assert outbox.previous_end(7) is None
 
 
 def case_boot_and_seq_never_repeat_and_leave_no_hole(folder):
