@@ -19,7 +19,8 @@ Rules it keeps:
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from threading import Lock
 from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
@@ -52,6 +53,9 @@ class Database:
     """An open database. Share it between threads; close it once."""
 
     engine: Engine
+    busy_timeout_ms: int = BUSY_TIMEOUT_MS
+    # SQLite's own wait polls and is unfair; within one process writers queue here instead.
+    _turn: Lock = field(default_factory=Lock, repr=False, compare=False)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -62,10 +66,15 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """The one writer's transaction: committed when the block ends, rolled back when it raises."""
-        with faults_named(), self.engine.connect() as plain:
-            connection = plain.execution_options(**{_WRITER: True})
-            with connection.begin():
-                yield connection
+        if not self._turn.acquire(timeout=self.busy_timeout_ms / 1000):
+            raise StoreBusy("another writer is at work for too long; nothing was stored, try again")
+        try:
+            with faults_named(), self.engine.connect() as plain:
+                connection = plain.execution_options(**{_WRITER: True})
+                with connection.begin():
+                    yield connection
+        finally:
+            self._turn.release()
 
     def close(self) -> None:
         """Close pooled connections."""
@@ -100,7 +109,7 @@ def open_engine(url: str, *, busy_timeout_ms: int = BUSY_TIMEOUT_MS) -> Database
         _set_up_sqlite(engine, busy_timeout_ms)
     else:
         _set_up_postgresql(engine, busy_timeout_ms)
-    return Database(engine)
+    return Database(engine, busy_timeout_ms)
 
 
 def _set_up_sqlite(engine: Engine, busy_timeout_ms: int) -> None:

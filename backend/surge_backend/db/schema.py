@@ -146,12 +146,11 @@ batches = Table(
     "batches",
     metadata,
     Column("log_index", BigInteger, primary_key=True, autoincrement=False),
-    Column("hash", LargeBinary, nullable=False, unique=True),  # SHA-256 of the payload, as the chain has it
+    Column("hash", LargeBinary, nullable=False, unique=True),  # SHA-256 of the payload (surge_wire.batch)
     Column("gateway_id", ForeignKey("gateways.id"), nullable=False),
     Column("seq", BigInteger, nullable=False),
     Column("received_ms", BigInteger, nullable=False),
     Column("envelope", LargeBinary, nullable=False),
-    Column("envelope_hash", LargeBinary, nullable=False),  # SHA-256: "the same bytes" means the signature too
     Column("settlement", LargeBinary, nullable=False),
     Column("answer", LargeBinary, nullable=False),
     # CBOR array of the devices whose windows and summaries this gateway may give, decided when the batch
