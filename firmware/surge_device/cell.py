@@ -58,17 +58,21 @@ class Cell:
             raise ValueError("counter '%s' can't go from %d to %d" % (self.name, current, value))
         self._put(value)
 
-    def _put(self, value):
+    def settle(self):
+        """Makes the copy that ``read`` found durable: a process that died may have left it unsynced."""
         if not self._durable:
-            # A process that died may have written the current copy without syncing it.
             with self._storage.open(self._slots[self._current], "ab") as file:
                 self._storage.sync(file)
             self._storage.sync_names()
+            self._durable = True
+
+    def _put(self, value):
+        self.settle()
         other = 1 - self._current
         body = struct.pack(">4sI", _MAGIC, value)
         crc = binascii.crc32(body, binascii.crc32(self.name.encode())) & 0xFFFFFFFF
         self._storage.write_durably(self._slots[other], body + struct.pack(">I", crc))
-        self._current, self._durable = other, True
+        self._current = other
 
     def _decode(self, data):
         if data is None or len(data) != _LENGTH:

@@ -75,6 +75,7 @@ class Identity:
             try:
                 if cell.read() < value:
                     cell.write(value)
+                cell.settle()
             except CellLost:
                 cell.create(value)
         self._storage.remove(FLOOR_FILE)
