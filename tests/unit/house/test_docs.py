@@ -140,6 +140,21 @@ def test_the_patterns_find_what_they_should(pattern: re.Pattern[str], text: str)
     assert pattern.search(text)
 
 
+def test_threats_that_tests_carry_are_in_the_table_and_the_other_way_round() -> None:
+    table = (REPOSITORY / "SECURITY.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| (\d+) \|.*\| ([^|]+) \|$", table, re.MULTILINE))
+    carried = {
+        number
+        for path in tracked_files()
+        if path.suffix == ".py" and path.is_relative_to(REPOSITORY / "tests")
+        for numbers in re.findall(r"mark\.threat\(([\d, ]+)\)", path.read_text(encoding="utf-8"))
+        for number in re.findall(r"\d+", numbers)
+    }
+
+    assert carried <= rows.keys()
+    assert {number for number, tested in rows.items() if tested == "yes"} <= carried
+
+
 def test_locks_are_pinned_hashed_and_name_no_place() -> None:
     locks = sorted((REPOSITORY / "requirements").glob("*.txt"))
     assert locks
