@@ -53,9 +53,7 @@ def _redact_named(name: str, value: Any, depth: int) -> Any:
     return _redact_value(value, depth)
 
 
-def redact(
-    _logger: Any, _method: str, event_dict: MutableMapping[str, Any]
-) -> MutableMapping[str, Any]:
+def redact(_logger: Any, _method: str, event_dict: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """The structlog processor: stands last before rendering. Bytes are shown by their length only."""
     for name in list(event_dict):
         if not name.startswith("_"):  # structlog's own bookkeeping

@@ -39,9 +39,7 @@ _BY_STATUS = {
 
 def problem_response(problem: Problem) -> JSONResponse:
     """The answer for `problem`."""
-    return JSONResponse(
-        problem.body(), problem.kind.status, headers=problem.headers, media_type=CONTENT_TYPE
-    )
+    return JSONResponse(problem.body(), problem.kind.status, headers=problem.headers, media_type=CONTENT_TYPE)
 
 
 def from_http_exception(error: HTTPException) -> Problem:
@@ -60,7 +58,9 @@ def from_validation_error(error: RequestValidationError) -> Problem:
         {"where": ".".join(str(part) for part in item["loc"]), "what": str(item["msg"])}
         for item in error.errors()[:ERRORS_MAX]
     ]
-    return Problem(problems.INVALID, "; ".join(f"{item['where']}: {item['what']}" for item in found), errors=found)
+    return Problem(
+        problems.INVALID, "; ".join(f"{item['where']}: {item['what']}" for item in found), errors=found
+    )
 
 
 def install(app: FastAPI) -> None:

@@ -53,7 +53,10 @@ ENROLMENT_USED = ProblemKind(
     "the enrolled key stays; ask the owner for a new enrolment token",
 )
 BATCH_CONFLICT = ProblemKind(
-    "batch_conflict", 409, "Another batch has this sequence number", "the stored batch stays; an alarm is raised"
+    "batch_conflict",
+    409,
+    "Another batch has this sequence number",
+    "the stored batch stays; an alarm is raised",
 )
 OUT_OF_ORDER = ProblemKind("out_of_order", 409, "Not the next batch", "send the batch with the expected seq")
 CHAIN_BROKEN = ProblemKind("chain_broken", 409, "The batch doesn't continue the gateway's hash chain")
@@ -65,7 +68,9 @@ BATCH_MALFORMED = ProblemKind("batch_malformed", 422, "The batch can't be read")
 TOO_MANY_REQUESTS = ProblemKind("too_many_requests", 429, "Too many requests", "wait, then send it again")
 INTERNAL = ProblemKind("internal", 500, "The backend failed", "see the backend's log for this request_id")
 STORE_BUSY = ProblemKind("store_busy", 503, "The database is locked", "nothing was stored; send it again")
-STORE_FULL = ProblemKind("store_full", 503, "The disk is full", "nothing was stored; free space, send it again")
+STORE_FULL = ProblemKind(
+    "store_full", 503, "The disk is full", "nothing was stored; free space, send it again"
+)
 LOG_STOPPED = ProblemKind(
     "log_stopped", 503, "The log doesn't sign", "the log failed its own check; see the backend's log"
 )
