@@ -120,3 +120,11 @@ class InvariantViolated(BackendError):
     """Something that must always hold does not. The transaction is rolled back; this is a defect, not bad
     input.
     """
+
+
+class NotInLog(BackendError):
+    """The log has no such entry, or no tree of that size yet."""
+
+
+class KeyUnreadable(BackendError):
+    """A device's sealed secret doesn't open: another master key, or damage. Nothing is decided without it."""
