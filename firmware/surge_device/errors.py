@@ -36,7 +36,7 @@ class SensorError(DeviceError):
     """A sensor gave no reading; ``reason`` is short and fit to be reported."""
 
     def __init__(self, reason):
-        Exception.__init__(self, reason)
+        super().__init__(reason)
         self.reason = reason
 
 

@@ -10,10 +10,10 @@ above the last boot that the backend has seen. Derives no keys: ``surge_wire.hkd
 """
 
 import binascii
-import json
 
 from surge_device.cell import VALUE_MAX, Cell
 from surge_device.errors import BootCounterLost, CellLost, IdentityError
+from surge_device.json_object import decode_object
 from surge_wire.ids import DEVICE, is_id
 from surge_wire.limits import SECRET_LEN
 
@@ -108,10 +108,7 @@ def load_identity(storage):
 
 
 def _object(where, data):
-    try:
-        found = json.loads(data)
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
+    found = decode_object(data)
+    if found is None:
         raise IdentityError("%s: no JSON object%s" % (where, _REMEDY))
     return found

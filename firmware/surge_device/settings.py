@@ -5,9 +5,8 @@ key that is not in it is an error that names the nearest one. Passwords live in 
 no repr or error. Does not connect to anything and doesn't check that drivers, files or hosts exist.
 """
 
-import json
-
 from surge_device.errors import SettingsError
+from surge_device.json_object import decode_object
 from surge_device.log import LEVELS
 from surge_device.nearest import suggestion
 from surge_device.outbox_limits import BYTES_MAX, ENTRIES_MAX, IN_FLIGHT_MAX, SEGMENT_BYTES, Limits
@@ -63,7 +62,7 @@ TABLE = (
         64,
         "sealed reports that wait for their ack; then none is sealed",
     ),
-    ("status_interval_s", "int", 60, 1, 86400, "time between two lines of the log that say how the device is"),
+    ("status_interval_s", "int", 60, 1, 86400, "time between two log lines that say how the device is"),
     ("log_level", "text", "info", 1, 16, "debug, info, warning or error"),
 )
 SECRETS = (("wifi_password", "text?", None, 8, 64, "of the Wi-Fi network"),)
@@ -167,11 +166,8 @@ def _read(storage, name):
         raise SettingsError(
             "%s: longer than %d bytes; remedy: leave out what is at its default" % (where, FILE_LEN_MAX)
         )
-    try:
-        found = json.loads(data)
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
+    found = decode_object(data)
+    if found is None:
         raise SettingsError("%s: no JSON object; remedy: check commas, quotes and braces" % where)
     return found
 

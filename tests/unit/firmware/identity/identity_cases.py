@@ -3,6 +3,7 @@
 import os
 
 from expect import raises
+
 from surge_device.cell import VALUE_MAX, Cell
 from surge_device.errors import BootCounterLost, CellLost, IdentityError
 from surge_device.identity import load_identity

@@ -2,6 +2,7 @@
 
 import pytest
 from power_storage import PowerCut, PowerStorage
+
 from surge_device.errors import BootCounterLost
 from surge_device.identity import FLOOR_FILE, Identity
 

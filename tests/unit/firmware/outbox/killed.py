@@ -1,4 +1,5 @@
-"""Runs on MicroPython until killed: stores, seals, sends and acks readings, and says so on stdout once it is so.
+"""Runs on MicroPython until killed: stores, seals, sends and acks readings, and says so on stdout once it
+is so.
 
 present N...   what the outbox held at start       stored N    sent N BOOT SEQ    acked N
 """

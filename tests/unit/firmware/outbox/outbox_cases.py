@@ -1,8 +1,10 @@
-"""Cases of the outbox on a real directory: what it promises to the app, and what it makes of damage on flash."""
+"""Cases of the outbox on a real directory: what it promises to the app, and what it makes of damage on
+flash."""
 
 import os
 
 from expect import raises
+
 from surge_device.errors import OutboxError, OutboxFull
 from surge_device.outbox import open_outbox
 from surge_device.outbox_index import SEALED_ROW, Index

@@ -1,9 +1,10 @@
 """A Storage that loses power, fills up and refuses to sync, as hostile as POSIX allows.
 
-Bytes are durable after ``sync`` of their file, names after ``sync_names``. At a power cut each file keeps what was
-durable and any prefix of what was written since (sometimes with a garbled end); of the names changed since, any of the
-changes hold. ``steps`` counts the operations, and ``cut_at`` says before or in the middle of which one the power
-goes. A process that merely dies loses nothing (``restart(power_lost=False)``).
+Bytes are durable after ``sync`` of their file, names after ``sync_names``. At a power cut each file keeps
+what was durable and any prefix of what was written since (sometimes with a garbled end); of the names
+changed since, any of the changes hold. ``steps`` counts the operations, and ``cut_at`` says before or in
+the middle of which one the power goes. A process that merely dies loses nothing
+(``restart(power_lost=False)``).
 """
 
 import random

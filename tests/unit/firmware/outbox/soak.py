@@ -20,9 +20,7 @@ for count in range(10000):
             outbox.add_sealed(1, seq, envelope, outbox.next_pending()[0])
             seq += 1
     if outbox.in_flight > 8:
-        for last in outbox.unacked():
-            pass
-        outbox.ack(1, [[0, last[1]]])
+        outbox.ack(1, [[0, max([sent for _, sent, _ in outbox.unacked()])]])
     if count % 1000 == 999:
         gc.collect()
         free.append(gc.mem_free())

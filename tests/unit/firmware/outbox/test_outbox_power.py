@@ -1,9 +1,11 @@
-"""The outbox under power loss at any operation: no reading lost or doubled, no (boot, seq) with two contents."""
+"""The outbox under power loss at any operation: no reading lost or doubled, no (boot, seq) with two
+contents."""
 
 import random
 
 import pytest
 from power_storage import PowerCut, PowerStorage
+
 from surge_device.errors import OutboxFull
 from surge_device.outbox import Limits, Outbox
 
@@ -145,7 +147,8 @@ class World:
 
 @pytest.mark.parametrize("seed", range(30))
 def test_power_cut_at_any_operation_loses_and_doubles_nothing(seed):
-    """Threat 5, on the device: each life is cut at a random operation, then the next one starts on what is left."""
+    """Threat 5, on the device: each life is cut at a random operation, then the next one starts on what is
+    left."""
     world = World(seed)
     for _ in range(12):
         world.storage.cut_at = world.random.randrange(1, 400)
@@ -160,7 +163,8 @@ def test_power_cut_at_any_operation_loses_and_doubles_nothing(seed):
 
 
 def cut_in_turn(seed, restarts):
-    """A short life, cut at its first operation, at its second, and so on to the end; then ``restarts`` in a row."""
+    """A short life, cut at its first operation, at its second, and so on to the end; then ``restarts`` in a
+    row."""
     cut = 0
     while True:
         cut += 1
@@ -223,7 +227,8 @@ def test_full_file_system_is_an_answer_and_not_a_crash_and_heals_when_space_retu
 
 @pytest.mark.parametrize("seed", range(20))
 def test_failed_sync_then_power_cut_never_gives_a_reading_a_second_life(seed):
-    """Threats 1 and 15: after a failed fsync the record's fate is unknown; only the same bytes may take its place."""
+    """Threats 1 and 15: after a failed fsync the record's fate is unknown; only the same bytes may take its
+    place."""
     world = World(seed)
     for _ in range(6):
         world.storage.cut_at = world.random.randrange(150, 500)
