@@ -29,8 +29,10 @@ def link_fault(fault: Exception) -> MqttError:
     """What broke the link, as one of our errors."""
     if isinstance(fault, MqttError):
         return fault
-    if isinstance(fault, OSError) and fault.args and isinstance(fault.args[0], int) and fault.args[0] < 0:
-        return MqttTlsError("TLS failed (%s): check the CA file, the host name and the time" % fault)
+    number = fault.args[0] if isinstance(fault, OSError) and fault.args else 0
+    if isinstance(fault, ValueError) or isinstance(number, int) and number < 0:  # mbedtls raises either
+        said = " ".join(str(fault).split())
+        return MqttTlsError("TLS failed (%s): check the CA file, the host name and the time" % said)
     return MqttLinkLost("the connection broke: %s %s" % (type(fault).__name__, fault))
 
 

@@ -1,10 +1,12 @@
 """The firmware's MQTT client in a real MicroPython against real brokers."""
 
+import contextlib
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
-from brokers import BROKERS, DEVICE, Broker, Certificate
+from brokers import BROKERS, DEVICE, Broker, Certificate, free_port
 from programs import Device, Observer, Program
 from proxy import SilentProxy
 
@@ -15,6 +17,7 @@ ACK = "surge/1/dev/ack"
 WILL = [STATE, "offline", 1, True]
 
 STALLED_PUBLISHES = 300
+RETRIES = 12
 HEAP_PUBLISHES = 2000
 # What may differ between two moments without growing: the asyncio queues' last garbage, string interning.
 HEAP_NOISE_BYTES = 1024
@@ -185,6 +188,33 @@ def test_tls_with_a_ca_of_our_own(
     device = start_device(broker.port, tls=True, tls_verify=False)
     assert "mqtt.tls_not_verified" in device.expect("log")[0]
     device.expect("up")
+
+
+@pytest.mark.parametrize(("answers", "reason"), [(True, "ECONNREFUSED"), (False, "did not accept")])
+def test_failed_connections_leave_no_descriptor_open(
+    answers: bool, reason: str, start_device: StartDevice
+) -> None:
+    with contextlib.ExitStack() as stack:
+        port = free_port() if answers else stack.enter_context(full_listener())
+        device = start_device(port, io_timeout_ms=50)
+        counts = []
+        for _ in range(RETRIES):
+            assert reason in device.expect("log")[0]
+            counts.append(len(list(Path(f"/proc/{device.process.pid}/fd").iterdir())))
+        assert max(counts[1:]) <= counts[0] + 1, counts  # 1: the next attempt's socket
+
+
+@contextlib.contextmanager
+def full_listener() -> Iterator[int]:
+    """A port that answers no connection: its queue is full and nobody accepts."""
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        port: int = server.getsockname()[1]
+        for _ in range(8):
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(("127.0.0.1", port))
+        yield port
 
 
 def publish_bytes(text: bytes) -> bytes:

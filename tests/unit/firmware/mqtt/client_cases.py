@@ -524,7 +524,11 @@ def case_packet_ids_wrap_and_avoid_those_in_use():
 
 def case_tls_faults_have_their_own_error():
     assert isinstance(link_fault(OSError(-9984, "MBEDTLS_ERR_X509_CERT_VERIFY_FAILED")), MqttTlsError)
+    fault = link_fault(ValueError("\nThe certificate Common Name (CN) does not match\n"))
+    assert isinstance(fault, MqttTlsError)
+    assert "\n" not in str(fault)
     assert isinstance(link_fault(OSError(104)), MqttLinkLost)
+    assert isinstance(link_fault(OSError()), MqttLinkLost)
     assert isinstance(link_fault(MemoryError()), MqttLinkLost)
 
 
