@@ -19,16 +19,17 @@ doesn't log, sleep (but in ``connect``) or keep data.
 import os
 import time
 
-from surge_device.busy import BusyProbe
-from surge_device.errors import NetworkError
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from surge_device.busy import BusyProbe
 
 SECONDS_1970_TO_2000 = 946684800
 
 
 class BaseBoard:
     name = "board"
-    watchdog_ms = None  # period after which an unfed watchdog resets the board; None: there is none
-    probe = None  # a BusyProbe to be run as a task, on boards that can't tell their load
+    watchdog_ms = 0  # period after which an unfed watchdog resets the board; 0: there is none
+    probe: "BusyProbe | None" = None  # to be run as a task, on boards that can't tell their load
 
     def __init__(self, settings, data_dir):
         self.settings = settings
@@ -66,61 +67,6 @@ class BaseBoard:
     def sync(self, file):
         """Returns when the file's bytes are durable: fsync(2) on the unix port, a commit on littlefs."""
         file.flush()
-
-
-class WifiBoard(BaseBoard):
-    """What ESP32 and Pico W share: joining a Wi-Fi, the heap, the file system, a hardware watchdog."""
-
-    wlan = None
-
-    def __init__(self, settings, data_dir):
-        BaseBoard.__init__(self, settings, data_dir)
-        self.probe = BusyProbe(time.ticks_ms, time.ticks_diff)
-        self._watchdog = None
-
-    async def connect(self):
-        import asyncio
-
-        wlan, settings = self.wlan, self.settings
-        if wlan.isconnected():
-            return
-        if not settings.wifi_ssid:
-            raise NetworkError("no Wi-Fi is set; remedy: set wifi_ssid in settings.json")
-        wlan.active(True)
-        wlan.connect(settings.wifi_ssid, settings.wifi_password)
-        started = time.ticks_ms()
-        while not wlan.isconnected():
-            if time.ticks_diff(time.ticks_ms(), started) > settings.wifi_timeout_s * 1000:
-                status = wlan.status()
-                wlan.disconnect()
-                raise NetworkError(
-                    "Wi-Fi '%s' not joined in %d s (status %s); remedy: check name, password and distance"
-                    % (settings.wifi_ssid, settings.wifi_timeout_s, status)
-                )
-            await asyncio.sleep_ms(100)
-
-    def connected(self):
-        return self.wlan.isconnected()
-
-    def read_heap_and_disk(self, values):
-        import gc
-
-        values["mem_free"] = gc.mem_free()
-        values["mem_total"] = values["mem_free"] + gc.mem_alloc()
-        read_disk(self.data_dir, values)
-
-    def read_wifi(self, values):
-        if self.wlan.isconnected():
-            values["rssi"] = self.wlan.status("rssi")
-
-    def read_busy(self, values):
-        cpu = self.probe.take()
-        if cpu is not None:
-            values["cpu"] = cpu
-
-    def feed_watchdog(self):
-        if self._watchdog is not None:
-            self._watchdog.feed()
 
 
 def read_disk(path, values):

@@ -18,7 +18,7 @@ class Log:
         self.level = level
         self._uptime_ms = uptime_ms
         self._write = write
-        self._ring = [None] * ring_len
+        self._ring = [""] * ring_len
         self._next = 0
         self._hidden = []
 
@@ -49,7 +49,7 @@ class Log:
         lines = []
         for step in range(places):
             line = self._ring[(self._next + step) % places]
-            if line is not None:
+            if line:
                 lines.append(line)
         return lines
 

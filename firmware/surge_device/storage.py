@@ -20,8 +20,7 @@ class Storage:
         described above."""
         self.path = path
         self._prefix = path if path.endswith("/") else path + "/"
-        if sync is not None:
-            self.sync = sync
+        self._sync = sync
         try:
             os.mkdir(path)
         except OSError:
@@ -31,13 +30,16 @@ class Storage:
         return open(self._prefix + name, mode)
 
     def sync(self, file):
+        if self._sync is not None:
+            self._sync(file)
+            return
         file.flush()
         if hasattr(os, "fsync"):
             os.fsync(file.fileno())
 
     def sync_names(self):
         if hasattr(os, "fsync"):  # CPython
-            descriptor = os.open(self.path, os.O_RDONLY)
+            descriptor = os.open(self.path, os.O_RDONLY)  # type: ignore[attr-defined]
             try:
                 os.fsync(descriptor)
             finally:

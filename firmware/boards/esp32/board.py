@@ -1,14 +1,12 @@
-"""ESP32 and its relatives (S2, S3, C3, C6) with stock MicroPython.
+"""ESP32 and its relatives (S2, S3, C3, C6) with stock MicroPython; the rest is ``surge_device.wifi_board``.
 
-Thin: joining the Wi-Fi, heap and disk are ``surge_device.board.WifiBoard``'s. The classic ESP32 has a
-sensor that counts in Fahrenheit and is only roughly calibrated; the later chips have one in Celsius.
+The classic ESP32 has a sensor that counts in Fahrenheit and is only roughly calibrated; the later chips have
+one in Celsius.
 """
 
 import esp32
-import machine
-import network
 
-from surge_device.board import WifiBoard
+from surge_device.wifi_board import WifiBoard
 
 WATCHDOG_MS = 30000
 
@@ -17,17 +15,8 @@ class Board(WifiBoard):
     name = "esp32"
     watchdog_ms = WATCHDOG_MS
 
-    def __init__(self, settings, data_dir):
-        WifiBoard.__init__(self, settings, data_dir)
-        if settings.wifi_country != "XX":
-            network.country(settings.wifi_country)
-        self.wlan = network.WLAN(network.STA_IF)
-
     def read_resources(self):
-        values = {}
-        self.read_busy(values)
-        self.read_heap_and_disk(values)
-        self.read_wifi(values)
+        values = WifiBoard.read_resources(self)
         # MicroPython's heap lies in the IDF's regions and grows out of them: what is free there is free too.
         regions = esp32.idf_heap_info(esp32.HEAP_DATA)  # total, free, largest free, least free ever
         values["mem_total"] = sum([region[0] for region in regions])
@@ -37,12 +26,3 @@ class Board(WifiBoard):
         elif hasattr(esp32, "raw_temperature"):
             values["temp"] = round((esp32.raw_temperature() - 32) / 1.8, 1)
         return values
-
-    def unique_id(self):
-        return machine.unique_id()
-
-    def start_watchdog(self):
-        self._watchdog = machine.WDT(timeout=WATCHDOG_MS)
-
-    def reset(self):
-        machine.reset()

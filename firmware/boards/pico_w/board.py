@@ -1,15 +1,12 @@
-"""Raspberry Pi Pico W (RP2040) with stock MicroPython.
+"""Raspberry Pi Pico W (RP2040) with stock MicroPython; the rest is ``surge_device.wifi_board``.
 
-Thin: joining the Wi-Fi, heap and disk are ``surge_device.board.WifiBoard``'s. The watchdog can't be
-stopped, and counts to 8,388 ms at most (RP2040 data sheet section 4.7.2: 24 bits at two counts a
-microsecond).
+The watchdog can't be stopped, and counts to 8,388 ms at most (RP2040 data sheet section 4.7.2: 24 bits at two
+counts a microsecond).
 """
 
 import machine
-import network
-import rp2
 
-from surge_device.board import WifiBoard
+from surge_device.wifi_board import WifiBoard
 
 WATCHDOG_MS = 8388
 
@@ -26,25 +23,10 @@ class Board(WifiBoard):
 
     def __init__(self, settings, data_dir):
         WifiBoard.__init__(self, settings, data_dir)
-        if settings.wifi_country != "XX":
-            rp2.country(settings.wifi_country)
-        self.wlan = network.WLAN(network.STA_IF)
         self._temperature = machine.ADC(_TEMPERATURE_INPUT)
 
     def read_resources(self):
-        values = {}
-        self.read_busy(values)
-        self.read_heap_and_disk(values)
-        self.read_wifi(values)
+        values = WifiBoard.read_resources(self)
         volts = self._temperature.read_u16() * _VOLTS_PER_COUNT
         values["temp"] = round(27 - (volts - _VOLTS_AT_27_DEGREES) / _VOLTS_PER_DEGREE, 1)
         return values
-
-    def unique_id(self):
-        return machine.unique_id()
-
-    def start_watchdog(self):
-        self._watchdog = machine.WDT(timeout=WATCHDOG_MS)
-
-    def reset(self):
-        machine.reset()

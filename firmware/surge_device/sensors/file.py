@@ -34,13 +34,17 @@ class File:
         except OSError as error:
             raise SensorError("%s: error %s" % (self._path, error.args[0]))
         try:
-            value = int(words[0])
+            value = _number(words[0]) * self._scale + self._offset
         except (IndexError, ValueError):
-            try:
-                value = float(words[0])
-            except (IndexError, ValueError):
-                raise SensorError("%s: no number" % self._path)
-        value = value * self._scale + self._offset
+            raise SensorError("%s: no number" % self._path)
         if not -3.4e38 < value < 3.4e38:  # also false for NaN
             raise SensorError("%s: no finite number" % self._path)
         return [(self._name, self._unit, value)]
+
+
+def _number(word):
+    """A whole number stays one."""
+    try:
+        return int(word)
+    except ValueError:
+        return float(word)

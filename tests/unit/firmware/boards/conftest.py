@@ -1,9 +1,11 @@
-"""The firmware's sources and the tests' doubles are on no installed path: this adds them."""
+"""Lets these tests import the firmware, their own case modules and the firmware tests' common doubles."""
 
 import sys
 from pathlib import Path
 
-_ROOT = Path(__file__).parents[4]
-for folder in (_ROOT / "firmware", Path(__file__).parents[1] / "outbox"):
+from surge_cli.sources import firmware_folder
+
+HERE = Path(__file__).parent
+for folder in (firmware_folder(), HERE, HERE.parent / "outbox"):
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
