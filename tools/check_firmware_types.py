@@ -1,9 +1,9 @@
 """Checks the firmware against the types of each board's MicroPython, which can't be run on a host.
 
-Place in the flow: run by the tests, and by hand as `python tools/check_firmware_types.py`. Needs mypy, and the
-stubs that `tools/setup_env.py --board-stubs` put into the environment from requirements/stubs-*.txt. Both boards'
-stubs have a `machine` of their own, so each board is a mypy run with a typeshed of its own. Configuration:
-firmware/mypy_boards.ini. Changes nothing but mypy's cache.
+Place in the flow: run by the tests, and by hand as `python tools/check_firmware_types.py`. Needs mypy, and
+the stubs that `tools/setup_env.py --board-stubs` put into the environment from requirements/stubs-*.txt. Both
+boards' stubs have a `machine` of their own, so each board is a mypy run with a typeshed of its own.
+Configuration: firmware/mypy_boards.ini. Changes nothing but mypy's cache.
 """
 
 import argparse
