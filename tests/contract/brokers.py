@@ -103,12 +103,14 @@ class NatsBroker(TestBroker):
         os.kill(pid, signal.SIGKILL)
 
     async def come_back(self) -> None:
-        await self.embedded.ready.wait()
+        async with asyncio.timeout(_START_TIMEOUT_S):
+            await self.embedded.ready.wait()
 
     async def stop(self) -> None:
         self._run.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._run
+        await self.embedded.stop()
 
 
 class MosquittoBroker(TestBroker):

@@ -15,6 +15,7 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Self
 
 import structlog
 
@@ -35,10 +36,10 @@ _DOUBLINGS_MAX = 20  # far beyond any cap
 class EmbeddedBroker:
     """One nats-server under supervision.
 
-    broker = EmbeddedBroker(settings, gateway_credential, device_credentials)
-    await broker.start()  # BrokerError if it can't
-    tasks.create_task(broker.run())  # until cancelled, then the server is stopped
-    await broker.reload(more_device_credentials)
+    async with EmbeddedBroker(settings, gateway_credential, device_credentials) as broker:  # BrokerError
+        tasks.create_task(broker.run())
+        await broker.reload(more_device_credentials)
+    # stopped
     """
 
     def __init__(
@@ -61,6 +62,13 @@ class EmbeddedBroker:
         self._folder_claim = FolderClaim()
         self.restarts = 0  # how often the server died and was started again
 
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
     @property
     def pid(self) -> int | None:
         """The server's process number, or None while there is none."""
@@ -77,24 +85,19 @@ class EmbeddedBroker:
             await self._start_server()
 
     async def run(self) -> None:
-        """Keeps the server running until cancelled, then stops it. Starts it if `start` wasn't called."""
-        if self._server is None:
-            await self.start()
+        """Keeps the server running until cancelled. Stopping it is left to `stop`, in its turn."""
         waits = 0
-        try:
-            while True:
-                began_s = time.monotonic()
-                if self._server is not None:
-                    status = await self._server.wait()
-                    self.ready.clear()
-                    self._log.error("broker_died", status=status, last_line=self._last_line())
-                if (time.monotonic() - began_s) * 1000 > self._settings.restart_delay_ms_max:
-                    waits = 0  # it ran well for a while: this is a new misfortune
-                await asyncio.sleep(self._restart_delay_s(waits))
-                waits += 1
-                await self._restart()
-        finally:
-            await self.stop()
+        while True:
+            began_s = time.monotonic()
+            if self._server is not None:
+                status = await self._server.wait()
+                self.ready.clear()
+                self._log.error("broker_died", status=status, last_line=self._last_line())
+            if (time.monotonic() - began_s) * 1000 > self._settings.restart_delay_ms_max:
+                waits = 0  # it ran well for a while: this is a new misfortune
+            await asyncio.sleep(self._restart_delay_s(waits))
+            waits += 1
+            await self._restart()
 
     async def reload(self, devices: Sequence[DeviceCredential]) -> None:
         """From now on exactly these devices may connect. Returns when that holds; BrokerError if it doesn't.
