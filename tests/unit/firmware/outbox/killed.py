@@ -31,5 +31,5 @@ while True:
         for sent_boot, sent_seq, envelope in outbox.unacked():
             print("sent", int(envelope[:8]), sent_boot, sent_seq)
         for sent_boot, sent_seq, envelope in outbox.unacked():
+            print("acked", int(envelope[:8]))  # the gateway has it, before the outbox hears of it
             outbox.ack(sent_boot, [[sent_seq, sent_seq]])
-            print("acked", int(envelope[:8]))
