@@ -2,9 +2,11 @@
 
 Between the courier, which hands over bytes, and whatever a command changes. Rules (spec/command.md): the
 MAC, the device id and a counter above the last one decide; the counter is on flash before anything is done,
-so that no command ever runs twice; an operation that isn't known is remembered and skipped.
+so that no command ever runs twice (a power cut between the two loses it, and the backend sees the counter);
+an operation that isn't known, or arguments that make no sense, are remembered and skipped.
 """
 
+from surge_device.errors import CellLost
 from surge_wire import command
 from surge_wire.errors import DecodeError
 from surge_wire.hkdf import INFO_COMMAND, derive_key
@@ -16,7 +18,7 @@ INTERVAL_MAX_S = 86400
 class Commands:
     def __init__(self, identity, clock, log, actions):
         """``actions`` maps an operation's number to a function of its arguments (a map), which doesn't
-        wait."""
+        wait, and returns why it did nothing, or None."""
         self.last = identity.last_command()
         self.refused = 0
         self._identity = identity
@@ -38,14 +40,16 @@ class Commands:
             return self._refuse("expired")
         try:
             self._identity.executed_command(found.counter)
-        except OSError as error:
-            return self._refuse(error)
+        except (OSError, CellLost) as error:
+            return self._refuse(error)  # not spent: it may come again once the flash works
         self.last = found.counter
         action = self._actions.get(found.operation)
         if action is None:
             return self._refuse("operation %d is not known" % found.operation)
+        why = action(found.arguments or {})
+        if why:
+            return self._refuse(why)
         self._log.info("command", found.operation, "counter=%d" % found.counter)
-        action(found.arguments or {})
         return True
 
     def _refuse(self, why):

@@ -29,6 +29,7 @@ class Meter:
         self.reports = 0  # sealed
         self.samples = 0  # SenML records in sealed reports
         self.bytes = 0  # of sealed envelopes
+        self.sensor_errors = 0  # readings that failed, and records that no report can carry
 
     def sample(self):
         """(name, unit, value) of every resource that the board can measure now, and the device's uptime."""

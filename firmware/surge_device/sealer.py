@@ -3,16 +3,19 @@ it is sent.
 
 Between the outbox's pending entries and the courier. Doesn't send and doesn't sample. Rules:
 - ``seq`` rises by one for each report of a boot, without holes; a report is durable before anybody may send
-it. - The first report of a boot states where the boot before ended (spec/report.md, label 7), if that is
-known. - Usage is added to the first report and to every USAGE_EVERY-th: cumulative, so one that is lost
-costs nothing.
+  it. What the file system refused is held by the outbox and tried again, the same bytes.
+- The first report of a boot states where the boot before ended (spec/report.md, label 7), if that is known.
+- Usage is added to the first report and to every USAGE_EVERY-th: cumulative, so one that is lost costs
+  nothing.
+- A record that makes no report costs itself, never the others of its reading: it is left out and counted.
 """
 
 from surge_device.errors import OutboxFull
-from surge_device.reading import decode_reading, encode_reading, reading_time_ms
-from surge_wire.errors import WireError
+from surge_device.reading import decode_reading, encode_reading, fitting, reading_time_ms
+from surge_wire.errors import EncodeError, WireError
 from surge_wire.hkdf import INFO_REPORT, derive_key
-from surge_wire.report import Report, Usage, seal_report
+from surge_wire.limits import RECORDS_MAX
+from surge_wire.report import Report, seal_report
 
 USAGE_EVERY = 6
 
@@ -35,50 +38,64 @@ class Sealer:
 
     def add_reading(self, pack):
         """Take a new reading: seal it at once if nothing waits before it and the window has room, else let
-        it wait.
+        it wait. Returns how many of its records had to be left out.
 
         Raises OutboxFull where there is no room at all; the outbox has counted it then.
         """
         uptime_ms = self._clock.uptime_ms()
         time_ms = self._clock.now_ms()
+        try:
+            self._take(uptime_ms, time_ms, pack)
+            return 0
+        except EncodeError:
+            kept = fitting(pack)
+            self._take(uptime_ms, time_ms, kept)
+            return len(pack) - len(kept)
+
+    def seal_waiting(self):
+        """Seal what waits, oldest first, as far as the window has room; returns how many."""
+        count = 0
+        if self._outbox.held is not None:
+            try:
+                self._outbox.retry()
+            except OutboxFull:  # said when it began
+                return 0
+            self._log.info("outbox.stores-again")
+            count = 1
+        while self._outbox.window_open:
+            waiting = self._outbox.next_pending()
+            if waiting is None:
+                break
+            self._seal_waiting(*waiting)
+            count += 1
+        return count
+
+    def _take(self, uptime_ms, time_ms, pack):
+        if len(pack) > RECORDS_MAX:
+            raise EncodeError("too many records", str(len(pack)))
         if self._outbox.window_open and not self._outbox.pending:
             self._seal(self.boot, uptime_ms, time_ms, pack, None)
         else:
             self._outbox.put_pending(encode_reading(self.boot, uptime_ms, time_ms, pack))
 
-    def seal_waiting(self):
-        """Seal what waits, oldest first, as far as the window has room; returns how many."""
-        count = 0
+    def _seal_waiting(self, number, body):
         try:
-            if self._outbox.held is not None:
-                self._outbox.retry()
-                count += 1
-            while self._outbox.window_open:
-                waiting = self._outbox.next_pending()
-                if waiting is None:
-                    break
-                number, body = waiting
-                try:
-                    boot, uptime_ms, time_ms, pack = decode_reading(body)
-                except (WireError, KeyError, TypeError):
-                    # CRC-checked bytes of our own making: only an older firmware's form can end up here.
-                    boot, uptime_ms, time_ms, pack = self.boot, self._clock.uptime_ms(), None, []
-                    self.damaged += 1
-                self._seal(boot, uptime_ms, time_ms, pack, number)
-                count += 1
-        except OutboxFull as full:
-            self._log.warning("outbox.full", full)
-        return count
+            boot, uptime_ms, time_ms, pack = decode_reading(body)
+            self._seal(boot, uptime_ms, time_ms, pack, number)
+        except WireError:
+            # CRC-checked bytes of our own making: only an older firmware's form can end up here.
+            self.damaged += 1
+            self._seal(self.boot, self._clock.uptime_ms(), None, [], number)
 
     def _seal(self, boot, uptime_ms, time_ms, pack, number):
+        """Make the report, spend its seq, store it. An EncodeError comes before anything has changed."""
         time_ms = reading_time_ms(self.boot, self._clock, boot, uptime_ms, time_ms)
         if boot != self.boot:
-            uptime_ms = (
-                self._clock.uptime_ms()
-            )  # the other boot's uptime would mean nothing beside this boot's number
+            # the other boot's uptime would mean nothing beside this boot's number
+            uptime_ms = self._clock.uptime_ms()
         usage = None
         if self.seq % USAGE_EVERY == 0 or not pack:
-            usage = self._usage()
+            usage = self._meter.usage(self._outbox.dropped - self._dropped_before)
         report = Report(
             self.boot,
             self.seq,
@@ -93,9 +110,9 @@ class Sealer:
         seq = self.seq
         self.seq = seq + 1  # spent from here on, whatever the file system says
         self._meter.count_report(len(pack), len(envelope))
-        self._outbox.add_sealed(self.boot, seq, envelope, number)
-
-    def _usage(self):
-        meter = self._meter
-        meter.dropped = self._outbox.dropped - self._dropped_before
-        return Usage(meter.reports, meter.samples, meter.bytes, meter.dropped)
+        try:
+            self._outbox.add_sealed(self.boot, seq, envelope, number)
+        except OutboxFull as full:
+            if self._outbox.held is None:
+                raise
+            self._log.warning("outbox.refused", full)  # not lost: ``seal_waiting`` tries it again
