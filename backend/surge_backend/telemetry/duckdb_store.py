@@ -56,6 +56,8 @@ MEMORY_MAX_MB_DEFAULT: Final = 512
 THREADS_DEFAULT: Final = 2
 QUERY_TIMEOUT_S_DEFAULT: Final = 30.0
 
+_INTERRUPT_EVERY_S: Final = 0.05
+
 _COLUMNS: Final = (
     ("device", "VARCHAR"),
     ("name", "VARCHAR"),
@@ -165,16 +167,23 @@ class DuckDbStore:
             try:
                 if timed:
                     await asyncio.wait({future}, timeout=self._query_timeout_s)
-                    if not future.done() and self._connection is not None:
-                        self._connection.interrupt()
+                    await self._interrupt(future)
                 return await asyncio.shield(future)
             except asyncio.CancelledError:
                 # The turn passes on only when the thread is free: an interrupt must never hit the next call's
-                # work.
-                if timed and not future.done() and self._connection is not None:
-                    self._connection.interrupt()
+                # work. A write is let finish.
+                if timed:
+                    await self._interrupt(future)
                 await asyncio.wait({future})
                 raise
+
+    async def _interrupt(self, future: asyncio.Future[T]) -> None:
+        """Stops the statement that runs. Asks again until it has stopped: an interrupt that comes before the
+        statement begins is lost."""
+        while not future.done():
+            if self._connection is not None:
+                self._connection.interrupt()
+            await asyncio.wait({future}, timeout=_INTERRUPT_EVERY_S)
 
     def _work(self, work: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
         try:

@@ -103,7 +103,8 @@ class PrometheusReader:
         await self._request("/internal/force_flush", {})
 
     async def health(self) -> StoreHealth:
-        """Asks a query, as /metrics may be open to all, and when the server started, by which a restart shows."""
+        """Asks a query, as /metrics may be open to all, and when the server started, by which a restart
+        shows."""
         try:
             await self._request("/api/v1/query", {"query": "1", "time": _seconds(TIME_MIN_MS)})
             start = _START.search(await self._request("/metrics", {}))
