@@ -22,11 +22,15 @@ class CutLimits:
     bytes_max: int
 
 
+def _nothing() -> None:
+    """For cutters that remember nothing."""
+
+
 @dataclass(slots=True)
 class Cut:
-    """Reports for one batch.
+    """Reports for one batch: `taken_count` reports of the spool, up to `end`.
 
-    `taken_count` reports of the spool, up to `end`; `exhausted`: no more were there.
+    `next_received_ms`: when the first report came that is not taken; None where none was left.
     """
 
     reports: list[bytes] = field(default_factory=list)
@@ -36,7 +40,8 @@ class Cut:
     taken_count: int = 0
     taken_bytes: int = 0
     end: Position = START
-    exhausted: bool = False
+    next_received_ms: int | None = None
+    on_sealed: Callable[[], None] = _nothing  # once the batch is on disk: a cut may be tried twice
 
 
 Cutter = Callable[[Iterator[Placed], CutLimits], Cut]
@@ -49,14 +54,12 @@ def cut_verbatim(placed: Iterator[Placed], limits: CutLimits) -> Cut:
     for item in placed:
         record = item.record
         length += len(record.report) + REPORT_OVERHEAD_LEN
-        if cut.reports and length > limits.bytes_max:
-            return cut
+        if cut.reports and (length > limits.bytes_max or cut.taken_count >= limits.reports_max):
+            cut.next_received_ms = record.received_ms
+            break
         cut.reports.append(record.report)
         cut.received_ms.append(record.received_ms)
         cut.taken_count += 1
         cut.taken_bytes += len(record.report)
         cut.end = item.end
-        if cut.taken_count >= limits.reports_max:
-            return cut
-    cut.exhausted = True
     return cut

@@ -71,6 +71,7 @@ class Store:
         self._adopted_seq = 0  # from here on the chain is certain again, after damage
         self.waiting_count = 0  # durable reports that no sealed batch stands for
         self.waiting_bytes = 0
+        self.waiting_from_ms: int | None = None  # when the first of them came
 
     @property
     def reconciled(self) -> bool:
@@ -90,6 +91,8 @@ class Store:
         if not self._reserve.restore():
             raise OSError(errno.ENOSPC, "disk full: the last room is kept for sending")
         self.spool.append(group)
+        if self.waiting_from_ms is None:
+            self.waiting_from_ms = group[0][0]
         self.waiting_count += len(group)
         self.waiting_bytes += sum(len(report) for _, report in group)
 
@@ -123,6 +126,7 @@ class Store:
         cut = cutter(self.spool.read(self._cursor), limits)
         if cut.taken_count == 0:  # all that was waiting is damaged; it is in quarantine
             self.waiting_count = self.waiting_bytes = 0
+            self.waiting_from_ms = None
             return None
         batch = Batch(seq, previous, now_ms, cut.reports, cut.received_ms, cut.windows, cut.summarised)
         payload = encode_batch(batch)
@@ -136,11 +140,14 @@ class Store:
             seal_batch(gateway_id, sign, payload),
         )
         self._with_reserve(lambda: write_sealed(self._files, self._folder / BATCH_FOLDER, sealed))
+        cut.on_sealed()
         self._sealed.append(sealed)
         self._cursor = sealed.end
         self._next = (seq + 1, sealed.payload_hash)
-        self.waiting_count = 0 if cut.exhausted else max(0, self.waiting_count - cut.taken_count)
-        self.waiting_bytes = 0 if cut.exhausted else max(0, self.waiting_bytes - cut.taken_bytes)
+        self.waiting_from_ms = cut.next_received_ms
+        exhausted = cut.next_received_ms is None
+        self.waiting_count = 0 if exhausted else max(1, self.waiting_count - cut.taken_count)
+        self.waiting_bytes = 0 if exhausted else max(1, self.waiting_bytes - cut.taken_bytes)
         return sealed
 
     def oldest(self) -> SealedBatch | None:
@@ -204,10 +211,13 @@ def open_store(
     quarantine.open()
     cursor = sealed[-1].end if sealed else confirmed.released
     waiting_count = waiting_bytes = 0
+    waiting_from_ms: int | None = None
 
     def note(end: Position, record: Record) -> None:
-        nonlocal waiting_count, waiting_bytes
+        nonlocal waiting_count, waiting_bytes, waiting_from_ms
         if end > cursor:
+            if waiting_from_ms is None:
+                waiting_from_ms = record.received_ms
             waiting_count += 1
             waiting_bytes += len(record.report)
         on_record(record)
@@ -227,4 +237,5 @@ def open_store(
     store = Store(files, folder, spool, quarantine, reserve, confirmed, sealed)
     store.waiting_count = waiting_count
     store.waiting_bytes = waiting_bytes
+    store.waiting_from_ms = waiting_from_ms
     return store

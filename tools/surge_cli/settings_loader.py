@@ -84,7 +84,7 @@ def load_settings(
 ) -> Settings:
     """Fill `kind` (a dataclass whose fields are dataclasses) from `path` and `environ`. Raises UserError."""
     return build_settings(
-        kind, _read_toml(path), source=str(path), folder=path.parent, env_prefix=env_prefix, environ=environ
+        kind, _read_toml(path), source=str(path), folder=path.absolute().parent, env_prefix=env_prefix, environ=environ
     )
 
 
@@ -189,7 +189,9 @@ def _section(
             values[field_name] = convert(from_text(text, declared, where), declared, where)
             check_bounds(values[field_name], field, where)
     for field, declared in declared_kinds.values():
-        if field.name not in values and field.default is MISSING and field.default_factory is MISSING:
+        if field.name not in values and isinstance(field.default, Path):
+            values[field.name] = folder / field.default
+        elif field.name not in values and field.default is MISSING and field.default_factory is MISSING:
             key = field.name + _FILE_SUFFIX if is_secret(declared) else field.name
             raise UserError(
                 "a setting is missing", f"{source}: [{name}] {key}", f"add {key} = ... under [{name}]"
