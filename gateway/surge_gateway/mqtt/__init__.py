@@ -4,8 +4,8 @@ Place in the flow: takes every report and state from the broker and hands them t
 call; takes acknowledgements and commands for devices. Does not decode payloads, deduplicate or store
 anything, and takes no part in the durability of reports (they are acknowledged end to end, at QoS 0).
 
-`settings` holds the limits, `outgoing` the bounded queues (pure), `session` one connection (gmqtt, and what
-keeps its traps shut), `link` the life of the link: connect, subscribe, pump, reconnect.
+`settings` holds the limits, `outgoing` the bounded queues (pure), `session` one connection, `bounded_gmqtt`
+the library with its traps shut, `link` the life of the link: connect, subscribe, pump, reconnect.
 
 The library was chosen by measurement (tests/bench/ingress_clients.py: one subscriber process, 60,000 messages
 of 120 bytes at QoS 0, publisher in another process, median of 3 on two shared cores). Messages per second of

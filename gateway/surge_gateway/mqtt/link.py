@@ -20,8 +20,9 @@ from dataclasses import dataclass
 
 import structlog
 
+from surge_gateway.mqtt.bounded_gmqtt import OnMessage
 from surge_gateway.mqtt.outgoing import Outgoing, OutgoingQueues
-from surge_gateway.mqtt.session import MqttSession, OnMessage, SessionRefused
+from surge_gateway.mqtt.session import MqttSession, SessionRefused
 from surge_gateway.mqtt.settings import MqttSettings
 from surge_wire.topics import ALL_REPORTS, ALL_STATES
 
