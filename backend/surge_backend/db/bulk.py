@@ -13,7 +13,7 @@ from functools import lru_cache
 from itertools import islice
 from typing import Any, Final
 
-from sqlalchemy import Connection, CursorResult, Row, Table
+from sqlalchemy import Connection, CursorResult, Table
 
 # Parameters of one statement; SQLite takes 32,766, PostgreSQL 65,535.
 PARAMETERS_MAX: Final = 16_000
@@ -68,13 +68,13 @@ def put_rows(connection: Connection, table: Table, columns: tuple[str, ...], row
 
 def select_by_keys(
     connection: Connection, sql: str, keys: Iterable[Values], values: Values = ()
-) -> list[Row[Any]]:
+) -> list[Values]:
     """Rows of ``sql``, in which ``{keys}`` stands for a list of keys and each ``{}`` for one of ``values``
     before it.
 
     One statement for every PARAMETERS_MAX parameters, so the order is that of the statements.
     """
-    found: list[Row[Any]] = []
+    found: list[Values] = []
     dialect = connection.dialect.name
     one = _placeholders(dialect, 1)
     remaining = iter(keys)
@@ -88,6 +88,6 @@ def select_by_keys(
             listed = "VALUES " + listed
         statement = sql.replace("{keys}", listed).replace("{}", one)
         parameters = values + tuple(value for key in part for value in key)
-        found += connection.exec_driver_sql(statement, parameters).all()
+        found.extend(connection.exec_driver_sql(statement, parameters).all())
         part = list(islice(remaining, 1))
     return found

@@ -146,7 +146,7 @@ batches = Table(
     "batches",
     metadata,
     Column("log_index", BigInteger, primary_key=True, autoincrement=False),
-    Column("hash", LargeBinary, nullable=False, unique=True),  # SHA-256 of the payload (surge_wire.batch)
+    Column("hash", LargeBinary, nullable=False, unique=True),  # SHA-256 of the envelope
     Column("gateway_id", ForeignKey("gateways.id"), nullable=False),
     Column("seq", BigInteger, nullable=False),
     Column("received_ms", BigInteger, nullable=False),

@@ -1,0 +1,147 @@
+"""The rows that a settled batch leaves: reports, rejections, claims, summaries, the batch itself.
+
+Place in the flow: called by ``settling`` within its transaction, after all is decided.
+
+Does not: decide. The one check made here is the database's own: a report's name is its primary key, and the
+count of rows that were new is the last word on duplicates (threat 3).
+
+What happens to summarised reports: a gateway may say that it put reports into windows instead of forwarding
+them. Nothing about that can be verified, so it is stored as a claim that explains a gap in the counters
+(verdict ``summarised`` where gaps are shown), it is not paid, and it never stands in the way of the report
+itself: a verbatim copy that arrives later, from whichever gateway, is judged like any other and paid once.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import Final
+
+from sqlalchemy import Connection, insert, update
+
+from surge_backend.db.bulk import insert_missing, insert_rows
+from surge_backend.db.schema import batches, commands, gateways, rejections, reports, summaries, usage_claims
+from surge_backend.ingest.submission import Submission
+from surge_backend.verify.judging import Judgement
+from surge_backend.verify.reading import ReadReport
+from surge_wire.batch import Summarised
+from surge_wire.cbor import encode
+from surge_wire.verdicts import ACCEPTED
+
+_REPORT: Final = ("device_id", "boot", "seq", "log_index", "position", "digest", "samples", "bytes")
+_REJECTION: Final = ("log_index", "position", "device_id", "boot", "seq", "code", "detail", "received_ms")
+_CLAIM: Final = ("device_id", "boot", "seq", "reports", "samples", "bytes", "dropped", "fuel", "energy_uj")
+_SUMMARY: Final = ("log_index", "position", "device_id", "boot", "ranges", "reports")
+
+
+def store_accepted(connection: Connection, accepted: Sequence[ReadReport], log_index: int) -> bool:
+    """Store accepted reports and their usage claims; False if one of them was stored before, and then all is
+    void."""
+    rows = []
+    claims = []
+    for read in accepted:
+        report = read.report
+        if report is None:
+            continue
+        rows.append(
+            (
+                read.device_id,
+                report.boot,
+                report.seq,
+                log_index,
+                read.position,
+                read.digest,
+                read.samples,
+                read.length,
+            )
+        )
+        usage = report.usage
+        if usage is not None:
+            claims.append(
+                (
+                    read.device_id,
+                    report.boot,
+                    report.seq,
+                    usage.reports,
+                    usage.samples,
+                    usage.bytes,
+                    usage.dropped,
+                    usage.fuel,
+                    usage.energy_uj,
+                )
+            )
+    rows.sort()  # neighbours in the table's order: fewer pages touched
+    if insert_missing(connection, reports, _REPORT, rows) != len(rows):
+        return False
+    insert_rows(connection, usage_claims, _CLAIM, claims)
+    return True
+
+
+def store_rejections(
+    connection: Connection, read: Sequence[ReadReport], judgement: Judgement, log_index: int, now_ms: int
+) -> None:
+    """Keep every report that was not accepted, with its reason."""
+    rows = []
+    for position, (code, detail) in enumerate(judgement.verdicts):
+        if code != ACCEPTED:
+            report = read[position].report
+            boot, seq = (None, None) if report is None else (report.boot, report.seq)
+            rows.append((log_index, position, read[position].device_id, boot, seq, code, detail, now_ms))
+    insert_rows(connection, rejections, _REJECTION, rows)
+
+
+def store_summaries(
+    connection: Connection, claimed: Iterable[Summarised], allowed: Collection[str], log_index: int
+) -> None:
+    """Keep what the gateway says it summarised, of the devices that it may speak for."""
+    rows = []
+    for position, item in enumerate(claimed):
+        if item.device_id in allowed and item.ranges:
+            count = sum(last - first + 1 for first, last in item.ranges)
+            rows.append((log_index, position, item.device_id, item.boot, encode(item.ranges), count))
+    insert_rows(connection, summaries, _SUMMARY, rows)
+
+
+def store_executed(connection: Connection, counters: Iterable[tuple[str, int]], now_ms: int) -> None:
+    """Mark the commands that devices say they executed."""
+    for device_id, counter in counters:
+        connection.execute(
+            update(commands)
+            .where(
+                commands.c.device_id == device_id,
+                commands.c.counter == counter,
+                commands.c.executed_ms.is_(None),
+            )
+            .values(executed_ms=now_ms)
+        )
+
+
+def store_batch(
+    connection: Connection,
+    submission: Submission,
+    judgement: Judgement,
+    window_devices: Collection[str],
+    settlement: bytes,
+    answer: bytes,
+    log_index: int,
+    now_ms: int,
+) -> None:
+    """Keep the batch as it came, its answer, and move the gateway's chain on."""
+    connection.execute(
+        insert(batches).values(
+            log_index=log_index,
+            hash=submission.hash,
+            gateway_id=submission.gateway_id,
+            seq=submission.batch.seq,
+            received_ms=now_ms,
+            envelope=submission.envelope,
+            settlement=settlement,
+            answer=answer,
+            window_devices=encode(sorted(window_devices)) if window_devices else None,
+            report_count=len(judgement.verdicts),
+            accepted_count=len(judgement.accepted),
+            sample_count=sum(read.samples for read in judgement.accepted),
+        )
+    )
+    connection.execute(
+        update(gateways)
+        .where(gateways.c.id == submission.gateway_id)
+        .values(next_seq=submission.batch.seq + 1, chain_hash=submission.payload_hash)
+    )

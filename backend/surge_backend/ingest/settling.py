@@ -1,0 +1,213 @@
+"""Settling a batch: from verdicts to money, log entry and answer, within the caller's transaction.
+
+Place in the flow: `Ingest` has checked the sender, the chain and every MAC; this decides and writes all the
+rest.
+
+Rules it keeps: everything here commits together or not at all. What is paid is counted from accepted reports
+alone: samples and envelope bytes; a device's own counters are stored as claims and never priced.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import Connection
+
+from surge_backend.db.bulk import select_by_keys
+from surge_backend.errors import InvariantViolated
+from surge_backend.ingest import records
+from surge_backend.ingest.device_keys import DeviceKey
+from surge_backend.ingest.freezing import freeze_device
+from surge_backend.ingest.histories import Histories
+from surge_backend.ingest.submission import Sender, Submission
+from surge_backend.ledger.posting import BATCH, Transfer, open_owner_accounts, post, set_carries
+from surge_backend.ledger.pricing import (
+    NUMERATORS_PER_MICROCREDIT,
+    Priced,
+    Tariff,
+    Work,
+    owner_account,
+    price_batch,
+)
+from surge_backend.ledger.tariffs import tariff_at
+from surge_backend.log import Appended, MerkleLog
+from surge_backend.verify.history import DeviceHistory
+from surge_backend.verify.judging import (
+    Judgement,
+    ReportName,
+    StoredReport,
+    judge_reports,
+    names_to_look_up,
+)
+from surge_backend.verify.limits import VerifyLimits
+from surge_backend.verify.reading import ReadReport
+from surge_wire.settlement import Settlement, encode_settlement
+from surge_wire.submission import encode_submission
+from surge_wire.verdicts import ACCEPTED
+
+_CARRIES: Final = "SELECT id, carry FROM accounts WHERE id IN ({keys})"
+_STORED: Final = (
+    "SELECT device_id, boot, seq, digest, log_index, position FROM reports"
+    " WHERE (device_id, boot, seq) IN ({keys})"
+)
+
+
+class NamesTaken(Exception):
+    """A report that the history called new is stored already: the histories that were used are not to be
+    trusted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What a settled batch gives back."""
+
+    settlement: Settlement
+    answer: bytes
+    appended: Appended
+
+
+@dataclass(frozen=True, slots=True)
+class Settler:
+    """The parts that settling needs; one for the life of the process."""
+
+    log: MerkleLog
+    histories: Histories
+    limits: VerifyLimits
+
+    def settle(
+        self,
+        connection: Connection,
+        sender: Sender,
+        submission: Submission,
+        read: Sequence[ReadReport],
+        keys: Mapping[str, DeviceKey],
+        now_ms: int,
+        careful: bool = False,
+    ) -> Settled:
+        """Decide on every report and write everything. With ``careful``, look up every name, whatever the
+        histories say.
+
+        Raises NamesTaken where that is needed, LogForked, LedgerError.
+        """
+        devices = {item.device_id for item in read if item.fault == ACCEPTED and item.device_id is not None}
+        tree_size = self.log.head(connection)[0].tree_size
+        if careful:
+            self.histories.forget()
+        histories = self.histories.load(connection, devices, tree_size)
+        names = _all_names(read) if careful else names_to_look_up(read, histories)
+        stored = _load_stored(connection, names)
+        statuses = {device_id: keys[device_id].status for device_id in devices}
+        judgement = judge_reports(read, statuses, histories, stored, self.limits, now_ms)
+
+        tariff = tariff_at(connection, now_ms)
+        priced = _price(connection, tariff, judgement, keys, sender.owner_id)
+        settlement = Settlement(
+            submission.hash,
+            sender.gateway_id,
+            submission.batch.seq,
+            now_ms,
+            tariff.version,
+            len(read),
+            [(i, code) for i, (code, _) in enumerate(judgement.verdicts) if code != ACCEPTED],
+            list(priced.credits),
+        )
+        entry = encode_settlement(settlement)
+        appended = self.log.append(connection, entry, now_ms)
+        answer = encode_submission(entry, appended.receipt)
+
+        if not records.store_accepted(connection, judgement.accepted, appended.index):
+            raise NamesTaken
+        records.store_rejections(connection, read, judgement, appended.index, now_ms)
+        allowed = _window_devices(submission, sender, keys)
+        records.store_summaries(connection, submission.batch.summarised, allowed, appended.index)
+        records.store_batch(connection, submission, judgement, allowed, entry, answer, appended.index, now_ms)
+        self.histories.store(connection, histories, judgement.histories)
+        records.store_executed(connection, _executed(histories, judgement.histories), now_ms)
+        _pay(connection, submission, priced, appended.index, now_ms)
+        for evidence in judgement.evidence:
+            freeze_device(connection, keys, evidence, appended.index, now_ms)
+        return Settled(settlement, answer, appended)
+
+
+def _all_names(read: Sequence[ReadReport]) -> set[ReportName]:
+    return {
+        (item.device_id, item.report.boot, item.report.seq)
+        for item in read
+        if item.fault == ACCEPTED and item.device_id is not None and item.report is not None
+    }
+
+
+def _load_stored(connection: Connection, names: set[ReportName]) -> dict[ReportName, StoredReport]:
+    return {
+        (row[0], row[1], row[2]): StoredReport(row[3], row[4], row[5])
+        for row in select_by_keys(connection, _STORED, names)
+    }
+
+
+def _price(
+    connection: Connection,
+    tariff: Tariff,
+    judgement: Judgement,
+    keys: Mapping[str, DeviceKey],
+    operator_id: str,
+) -> Priced:
+    """Price the accepted reports by owner, and note each device's own part in its history."""
+    by_device: dict[str, list[int]] = {}
+    for read in judgement.accepted:
+        if read.device_id is None:
+            raise InvariantViolated("an accepted report without a device")
+        counted = by_device.setdefault(read.device_id, [0, 0])
+        counted[0] += read.samples
+        counted[1] += read.length
+    by_owner: dict[str, list[int]] = {}
+    for device_id, (samples, length) in by_device.items():
+        history = judgement.histories[device_id]
+        due = history.carry + tariff.owner_numerators(samples, length)
+        paid, history.carry = divmod(due, NUMERATORS_PER_MICROCREDIT)
+        history.microcredits += paid
+        counted = by_owner.setdefault(keys[device_id].owner_id, [0, 0])
+        counted[0] += samples
+        counted[1] += length
+    if not by_owner:
+        return Priced((), {})
+    owners = [*by_owner, operator_id]
+    named = {(owner_account(owner),) for owner in owners}
+    carries = {row[0]: row[1] for row in select_by_keys(connection, _CARRIES, named)}
+    open_owner_accounts(connection, [owner for owner in owners if owner_account(owner) not in carries])
+    work = [Work(owner_account(owner), samples, length) for owner, (samples, length) in by_owner.items()]
+    return price_batch(tariff, work, owner_account(operator_id), carries)
+
+
+def _pay(connection: Connection, submission: Submission, priced: Priced, log_index: int, now_ms: int) -> None:
+    set_carries(connection, priced.carries)
+    if priced.credits:
+        transfer = Transfer(BATCH, submission.hash, priced.credits, now_ms, log_index)
+        if not post(connection, transfer):
+            raise InvariantViolated(f"the transfer of a new batch was posted before: {transfer.id.hex()}")
+
+
+def _window_devices(submission: Submission, sender: Sender, keys: Mapping[str, DeviceKey]) -> set[str]:
+    """The devices whose windows and summaries this gateway may give: those enrolled at it, and its owner's
+    own that are enrolled at none. No gateway speaks for another's devices (invariant 6)."""
+    named = {window.device_id for window in submission.batch.windows}
+    named |= {item.device_id for item in submission.batch.summarised}
+    allowed = set()
+    for device_id in named:
+        key = keys.get(device_id)
+        if key is not None and (
+            key.gateway_id == sender.gateway_id
+            or (key.gateway_id is None and key.owner_id == sender.owner_id)
+        ):
+            allowed.add(device_id)
+    return allowed
+
+
+def _executed(
+    before: Mapping[str, DeviceHistory], after: Mapping[str, DeviceHistory]
+) -> list[tuple[str, int]]:
+    executed = []
+    for device_id, history in after.items():
+        known = before[device_id].command_counter if device_id in before else None
+        if history.command_counter is not None and history.command_counter != known:
+            executed.append((device_id, history.command_counter))
+    return executed

@@ -1,0 +1,264 @@
+"""Judging the reports of a batch: counters, replays, clones, late ones. One verdict each, the first rule
+that fails.
+
+Place in the flow: ``reading`` made `ReadReport`s, ``ingest`` gave the histories and the names that are
+stored; the `Judgement` goes back to ``ingest``, which stores all of it in one transaction.
+
+Does not: read a clock or a database. ``now_ms`` is the backend's time; what a device says about time decides
+nothing.
+
+Rules it keeps, in this order (after malformed, unknown_device and bad_mac, which ``reading`` found):
+
+1. device_retired; 2. duplicate, or equivocation, which freezes the device; 3. device_frozen; 4.
+gap_too_large; 5. boot_rollback; 6. too_late; 7. forked_history, which freezes the device; 8. accepted.
+
+Order inside a batch is the batch's: a report is judged by all that were accepted before it. Only accepted
+reports change a history, so nothing that was rejected can lock a device out (threat 6).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from surge_backend.db.schema import FROZEN, RETIRED
+from surge_backend.verify.evidence import Evidence
+from surge_backend.verify.history import BootHistory, DeviceHistory
+from surge_backend.verify.limits import VerifyLimits
+from surge_backend.verify.reading import ReadReport
+from surge_wire.report import Report
+from surge_wire.verdicts import (
+    ACCEPTED,
+    BOOT_ROLLBACK,
+    DEVICE_FROZEN,
+    DEVICE_RETIRED,
+    DUPLICATE,
+    EQUIVOCATION,
+    FORKED_HISTORY,
+    GAP_TOO_LARGE,
+    TOO_LATE,
+)
+
+ReportName = tuple[str, int, int]  # device, boot, seq
+
+
+@dataclass(frozen=True, slots=True)
+class StoredReport:
+    """An accepted report that is stored, or stands earlier in the same batch (then ``log_index`` is None)."""
+
+    digest: bytes
+    log_index: int | None
+    position: int
+
+
+@dataclass(slots=True)
+class Judgement:
+    """``verdicts[i]`` is ``(code, detail)`` of report i. ``histories`` are changed copies of those devices
+    that had a report accepted. ``accepted`` are the reports to store and pay."""
+
+    verdicts: list[tuple[int, str]] = field(default_factory=list)
+    accepted: list[ReadReport] = field(default_factory=list)
+    histories: dict[str, DeviceHistory] = field(default_factory=dict)
+    evidence: list[Evidence] = field(default_factory=list)
+
+
+_ACCEPTED = (ACCEPTED, "")
+
+
+def names_to_look_up(
+    reports: Sequence[ReadReport], histories: Mapping[str, DeviceHistory]
+) -> set[ReportName]:
+    """Names that may be stored already; of all others the history says that they aren't."""
+    names = set()
+    for read in reports:
+        if read.fault == ACCEPTED and read.device_id is not None and read.report is not None:
+            history = histories.get(read.device_id)
+            if history is not None and history.may_have(read.report.boot, read.report.seq):
+                names.add((read.device_id, read.report.boot, read.report.seq))
+    return names
+
+
+def judge_reports(
+    reports: Sequence[ReadReport],
+    statuses: Mapping[str, str],
+    histories: Mapping[str, DeviceHistory],
+    stored: Mapping[ReportName, StoredReport],
+    limits: VerifyLimits,
+    now_ms: int,
+) -> Judgement:
+    """Decide on every report. ``statuses`` and ``histories`` are of the devices whose reports read well; a
+    device without a history has sent nothing yet. ``stored`` answers for `names_to_look_up`. None of them is
+    changed."""
+    judge = _Judge(statuses, histories, stored, limits, now_ms)
+    for read in reports:
+        judge.judge(read)
+    return judge.made
+
+
+class _Judge:
+    def __init__(
+        self,
+        statuses: Mapping[str, str],
+        histories: Mapping[str, DeviceHistory],
+        stored: Mapping[ReportName, StoredReport],
+        limits: VerifyLimits,
+        now_ms: int,
+    ) -> None:
+        self.made = Judgement()
+        self._statuses = statuses
+        self._histories = histories
+        self._stored = stored
+        self._limits = limits
+        self._now_ms = now_ms
+        self._frozen: set[str] = set()
+        self._in_batch: dict[ReportName, StoredReport] = {}
+
+    def judge(self, read: ReadReport) -> None:
+        device_id, report = read.device_id, read.report
+        if read.fault != ACCEPTED or device_id is None or report is None:
+            self.made.verdicts.append((read.fault, read.detail))
+            return
+        verdict = self._verdict(read, device_id, report)
+        self.made.verdicts.append(verdict)
+        if verdict is _ACCEPTED:
+            self._accept(read, device_id, report)
+
+    def _verdict(self, read: ReadReport, device_id: str, report: Report) -> tuple[int, str]:
+        status = self._statuses[device_id]
+        if status == RETIRED:
+            return DEVICE_RETIRED, "the device is retired"
+        frozen = status == FROZEN or device_id in self._frozen
+        name = (device_id, report.boot, report.seq)
+        earlier = self._in_batch.get(name) or self._stored.get(name)
+        if earlier is not None:
+            return self._repeated(read, device_id, report, earlier, frozen)
+        if frozen:
+            return DEVICE_FROZEN, "the device is frozen; its owner can see why"
+        history = self.made.histories.get(device_id) or self._histories.get(device_id)
+        if history is None:
+            history = DeviceHistory(device_id)
+        return (
+            self._gap(history, report)
+            or self._age(history, report)
+            or self._fork(read, history, report)
+            or _ACCEPTED
+        )
+
+    def _repeated(
+        self, read: ReadReport, device_id: str, report: Report, earlier: StoredReport, frozen: bool
+    ) -> tuple[int, str]:
+        where = "this batch" if earlier.log_index is None else f"batch {earlier.log_index}"
+        if earlier.digest == read.digest:
+            return DUPLICATE, f"accepted before, in {where} at {earlier.position}"
+        if not frozen:
+            self._freeze(
+                Evidence(
+                    EQUIVOCATION,
+                    device_id,
+                    report.boot,
+                    report.seq,
+                    read.position,
+                    read.digest,
+                    other_digest=earlier.digest,
+                    other_log_index=earlier.log_index,
+                    other_position=earlier.position,
+                )
+            )
+        return EQUIVOCATION, f"another report of this name was accepted, in {where} at {earlier.position}"
+
+    def _gap(self, history: DeviceHistory, report: Report) -> tuple[int, str] | None:
+        limits = self._limits
+        if report.boot > history.boot_max + limits.boot_gap_max:
+            return GAP_TOO_LARGE, (
+                f"boot {report.boot} is more than {limits.boot_gap_max} after the newest, {history.boot_max}"
+            )
+        boot = history.boots.get(report.boot)
+        seq_max = -1 if boot is None else boot.seq_max
+        if report.seq > seq_max + limits.seq_gap_max:
+            return (
+                GAP_TOO_LARGE,
+                f"seq {report.seq} is more than {limits.seq_gap_max} after the newest, {seq_max}",
+            )
+        return None
+
+    def _age(self, history: DeviceHistory, report: Report) -> tuple[int, str] | None:
+        limits = self._limits
+        if report.boot < history.boot_max:
+            if report.boot < history.boot_max - limits.boot_window:
+                return BOOT_ROLLBACK, (
+                    f"boot {report.boot} is more than {limits.boot_window} before the newest,"
+                    f" {history.boot_max}"
+                )
+            since = history.successor_first_seen_ms(report.boot)
+            if since is not None and self._now_ms - since > limits.late_ms_max:
+                return TOO_LATE, f"the next boot is known for more than {limits.late_ms_max} ms"
+        boot = history.boots.get(report.boot)
+        if boot is not None and report.seq < boot.seq_max - limits.reorder_window:
+            return (
+                TOO_LATE,
+                f"seq {report.seq} is more than {limits.reorder_window} before the newest, {boot.seq_max}",
+            )
+        return None
+
+    def _fork(self, read: ReadReport, history: DeviceHistory, report: Report) -> tuple[int, str] | None:
+        following = history.boots.get(report.boot + 1)
+        if (
+            following is not None
+            and following.previous_end is not None
+            and report.seq >= following.previous_end
+        ):
+            ended, declared, seen = report.boot, following.previous_end, report.seq
+        else:
+            before = history.boots.get(report.boot - 1)
+            if report.previous_end is None or before is None or before.seq_max < report.previous_end:
+                return None
+            ended, declared, seen = before.boot, report.previous_end, before.seq_max
+        self._freeze(
+            Evidence(
+                FORKED_HISTORY,
+                history.device_id,
+                report.boot,
+                report.seq,
+                read.position,
+                read.digest,
+                ended_boot=ended,
+                declared_end=declared,
+                seq_seen=seen,
+            )
+        )
+        return (
+            FORKED_HISTORY,
+            f"boot {ended} was declared to end before {declared}, and there is a report {seen}",
+        )
+
+    def _freeze(self, evidence: Evidence) -> None:
+        self._frozen.add(evidence.device_id)
+        self.made.evidence.append(evidence)
+
+    def _accept(self, read: ReadReport, device_id: str, report: Report) -> None:
+        histories = self.made.histories
+        history = histories.get(device_id)
+        if history is None:
+            known = self._histories.get(device_id)
+            history = histories[device_id] = DeviceHistory(device_id) if known is None else known.copy()
+        boot = history.boots.get(report.boot)
+        if boot is None:
+            boot = BootHistory(report.boot, -1, None, self._now_ms, self._now_ms)
+            history.boots[report.boot] = boot
+            history.boot_max = max(history.boot_max, report.boot)
+        boot.seq_max = max(boot.seq_max, report.seq)
+        boot.last_seen_ms = self._now_ms
+        if report.previous_end is not None:
+            known_end = boot.previous_end
+            boot.previous_end = (
+                report.previous_end if known_end is None else min(known_end, report.previous_end)
+            )
+        boot.reports += 1
+        boot.samples += read.samples
+        boot.bytes += read.length
+        history.reports += 1
+        history.samples += read.samples
+        history.bytes += read.length
+        history.last_report_ms = self._now_ms
+        if report.command_counter is not None and report.command_counter > (history.command_counter or 0):
+            history.command_counter = report.command_counter
+        self._in_batch[device_id, report.boot, report.seq] = StoredReport(read.digest, None, read.position)
+        self.made.accepted.append(read)

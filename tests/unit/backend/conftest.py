@@ -1,0 +1,239 @@
+"""A backend's core on a real database, with owners, gateways and devices that sign for real."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, insert, select
+
+from surge_backend.db import migrations
+from surge_backend.db.engine import Database, open_engine
+from surge_backend.db.schema import accounts, batches, devices, gateways, owners
+from surge_backend.ingest import Ingest, SubmissionResult
+from surge_backend.keys import SecretVault
+from surge_backend.ledger.posting import open_issuance
+from surge_backend.ledger.pricing import owner_account
+from surge_backend.ledger.tariffs import ensure_first_tariff
+from surge_backend.log import MerkleLog
+from surge_backend.verify.limits import VerifyLimits
+from surge_wire import ed25519
+from surge_wire.batch import FIRST_PREVIOUS, Batch, Summarised, Window, chain_hash, encode_batch, seal_batch
+from surge_wire.hkdf import INFO_REPORT, derive_key
+from surge_wire.ids import DEVICE, GATEWAY, OWNER, make_id
+from surge_wire.report import Report, Usage, seal_report
+from surge_wire.senml import make_record
+from surge_wire.settlement import Settlement
+from surge_wire.verdicts import NAMES
+
+START_MS = 1_750_000_000_000
+LOG_SEED = bytes(range(32))
+
+
+@dataclass
+class BoardSimulator:
+    """A device's counters and key; every report is sealed by the wire format's own code."""
+
+    id: str
+    secret: bytes
+    owner_id: str
+    boot: int = 1
+    seq: int = 0
+
+    def seal(self, boot: int, seq: int, samples: int = 3, key: bytes | None = None, **fields: Any) -> bytes:
+        """A report of that name; ``fields`` as in `Report`, ``pack`` instead of ``samples``."""
+        if "pack" not in fields:
+            fields["pack"] = [make_record(f"q{i}", "Cel", 20.5 + i) for i in range(samples)] or None
+        if fields["pack"] is None and "usage" not in fields:
+            fields["usage"] = Usage(seq, 0, 0, 0)
+        report = Report(boot, seq, fields.pop("uptime_ms", 1_000 * seq), **fields)
+        return seal_report(self.id, key or derive_key(self.secret, INFO_REPORT), report)
+
+    def next(self, samples: int = 3, **fields: Any) -> bytes:
+        """The next report of this boot."""
+        self.seq += 1
+        return self.seal(self.boot, self.seq - 1, samples, **fields)
+
+    def restart(self) -> None:
+        """Begin the next boot."""
+        self.boot += 1
+        self.seq = 0
+
+
+@dataclass
+class Forwarder:
+    """A gateway's key and chain."""
+
+    id: str
+    owner_id: str
+    seed: bytes
+    seq: int = 0
+    previous: bytes = FIRST_PREVIOUS
+
+    def seal(
+        self,
+        reports: list[bytes],
+        received_ms: int = START_MS,
+        seq: int | None = None,
+        previous: bytes | None = None,
+        windows: list[Window] | None = None,
+        summarised: list[Summarised] | None = None,
+    ) -> bytes:
+        """The envelope of a batch; by default the next of the chain."""
+        batch = Batch(
+            self.seq if seq is None else seq,
+            self.previous if previous is None else previous,
+            received_ms,
+            reports,
+            [received_ms] * len(reports),
+            windows,
+            summarised,
+        )
+        self.payload = encode_batch(batch)
+        return seal_batch(self.id, ed25519.signer(self.seed), self.payload)
+
+    def settled(self) -> None:
+        """Go on to the next batch."""
+        self.seq += 1
+        self.previous = chain_hash(self.payload)
+
+
+@dataclass
+class World:
+    """One backend, and everybody around it."""
+
+    database: Database
+    log: MerkleLog
+    vault: SecretVault
+    ingest: Ingest
+    now_ms: int = START_MS
+    made: int = field(default=0)
+
+    def _id(self, kind: str) -> str:
+        self.made += 1
+        return make_id(kind, self.made.to_bytes(10, "big"))
+
+    def owner(self) -> str:
+        """Enrol an owner."""
+        owner_id = self._id(OWNER)
+        with self.database.write() as connection:
+            connection.execute(insert(owners).values(id=owner_id, name="owner", created_ms=0))
+        return owner_id
+
+    def gateway(self, owner_id: str | None = None) -> Forwarder:
+        """Enrol a gateway."""
+        owner_id = owner_id or self.owner()
+        gateway_id = self._id(GATEWAY)
+        gateway = Forwarder(gateway_id, owner_id, self.made.to_bytes(32, "big"))
+        with self.database.write() as connection:
+            connection.execute(
+                insert(gateways).values(
+                    id=gateway_id,
+                    owner_id=owner_id,
+                    name="gateway",
+                    public_key=ed25519.public_key(gateway.seed),
+                    status="active",
+                    chain_hash=FIRST_PREVIOUS,
+                    created_ms=0,
+                )
+            )
+        return gateway
+
+    def device(self, owner_id: str | None = None, gateway: Forwarder | None = None) -> BoardSimulator:
+        """Enrol a device."""
+        owner_id = owner_id or self.owner()
+        device_id = self._id(DEVICE)
+        secret = self.made.to_bytes(32, "little")
+        with self.database.write() as connection:
+            connection.execute(
+                insert(devices).values(
+                    id=device_id,
+                    owner_id=owner_id,
+                    name="device",
+                    board="linux",
+                    gateway_id=gateway.id if gateway else None,
+                    secret_sealed=self.vault.seal(device_id, secret),
+                    mqtt_bcrypt="",
+                    mqtt_pbkdf2_sha512="",
+                    status="active",
+                    revision=self.made,
+                    created_ms=0,
+                )
+            )
+        return BoardSimulator(device_id, secret, owner_id)
+
+    def submit(self, gateway: Forwarder, envelope: bytes) -> SubmissionResult:
+        """Hand an envelope in as ``gateway``."""
+        return self.ingest.submit(gateway.id, envelope, self.now_ms)
+
+    def send(self, gateway: Forwarder, *reports: bytes, **batch: Any) -> Settlement:
+        """Batch ``reports``, submit them, and go on; gives the settlement."""
+        result = self.submit(gateway, gateway.seal(list(reports), received_ms=self.now_ms, **batch))
+        assert result.is_new
+        gateway.settled()
+        return result.settlement
+
+    def verdicts(self, gateway: Forwarder, *reports: bytes, **batch: Any) -> list[str]:
+        """Like `send`; gives the verdicts' names."""
+        return [NAMES[code] for code in self.send(gateway, *reports, **batch).verdicts()]
+
+    def rows(self, statement: Any) -> list[Any]:
+        """What a statement finds."""
+        with self.database.read() as connection:
+            return list(connection.execute(statement).all())
+
+    def balance(self, owner_id: str) -> int:
+        """An owner's micro-credits, 0 without an account."""
+        found = self.rows(select(accounts.c.balance).where(accounts.c.id == owner_account(owner_id)))
+        return found[0][0] if found else 0
+
+    def snapshot(self) -> dict[str, list[Any]]:
+        """Every row of every table but the alarms: what must not change when something is refused."""
+        with self.database.read() as connection:
+            return {
+                table.name: _all_rows(connection, table)
+                for table in batches.metadata.sorted_tables
+                if table.name != "alarms"
+            }
+
+
+def _all_rows(connection: Connection, table: Any) -> list[Any]:
+    return sorted((tuple(row) for row in connection.execute(select(table))), key=repr)
+
+
+def open_world(path: Path, limits: VerifyLimits | None = None) -> World:
+    """A backend on the database at ``path``."""
+    database = open_engine(str(path), busy_timeout_ms=50)
+    migrations.upgrade(database)
+    log = MerkleLog(LOG_SEED)
+    vault = SecretVault(bytes(32))
+    with database.write() as connection:
+        log.open(connection, START_MS)
+        open_issuance(connection)
+        ensure_first_tariff(connection, START_MS)
+    return World(database, log, vault, Ingest(database, log, vault.open, limits or VerifyLimits()))
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    """A fresh backend."""
+    world = open_world(tmp_path / "surge.db")
+    yield world
+    world.database.close()
+
+
+@pytest.fixture
+def reopen(tmp_path: Path) -> Iterator[Any]:
+    """``reopen(world)``: the same database, as a process that has just started sees it."""
+    opened = []
+
+    def again(world: World, limits: VerifyLimits | None = None) -> World:
+        fresh = open_world(tmp_path / "surge.db", limits)
+        fresh.now_ms, fresh.made = world.now_ms, world.made
+        opened.append(fresh)
+        return fresh
+
+    yield again
+    for fresh in opened:
+        fresh.database.close()
