@@ -1,8 +1,8 @@
 """The ``surge demo`` command: start, show, stop, judge, clean up.
 
-Place in the flow: the shell around ``network``, ``view`` and ``outcome``. Rules kept: whatever happens, children are ended and
-the demo's folder is removed (``--keep`` keeps it); the exit code is 1 where an invariant is false; with ``--json`` the last line
-is one JSON object.
+Place in the flow: the shell around ``network``, ``view`` and ``outcome``. Rules kept: whatever happens,
+children are ended and the demo's folder is removed (``--keep`` keeps it); the exit code is 1 where an
+invariant is false; with ``--json`` the last line is one JSON object.
 """
 
 import argparse
@@ -35,11 +35,17 @@ PLAIN_EVERY_S = 5.0  # between two lines where there is no terminal to draw on
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The demo's options."""
-    parser.add_argument("--seconds", type=float, metavar="N", help="stop after N seconds (default: at Ctrl-C)")
+    parser.add_argument(
+        "--seconds", type=float, metavar="N", help="stop after N seconds (default: at Ctrl-C)"
+    )
     parser.add_argument("--json", action="store_true", help="no live view; the last line is one JSON object")
     parser.add_argument("--devices", type=int, default=3, metavar="N", help="how many devices (default 3)")
     parser.add_argument(
-        "--interval", type=float, default=1.0, metavar="SECONDS", help="between two reports of a device (default 1)"
+        "--interval",
+        type=float,
+        default=1.0,
+        metavar="SECONDS",
+        help="between two reports of a device (default 1)",
     )
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep keys, data and logs there")
 
@@ -47,7 +53,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the demo; 0 if every invariant holds."""
     if not 1 <= args.devices <= DEVICES_MAX:
-        raise UserError("too many or too few devices", f"--devices {args.devices}", f"choose 1 to {DEVICES_MAX}")
+        raise UserError(
+            "too many or too few devices", f"--devices {args.devices}", f"choose 1 to {DEVICES_MAX}"
+        )
     if args.seconds is not None and not 1 <= args.seconds <= 86400:
         raise UserError("not a duration", f"--seconds {args.seconds}", "choose 1 to 86400")
     if not 0.05 <= args.interval <= 3600:
@@ -95,7 +103,9 @@ async def _demo(args: argparse.Namespace, folder: Path, console: Console) -> Out
                 raise KeyboardInterrupt
             starting.result()
             await _watch(network, args, stop, console)
-            console.print("[dim]·[/dim] stopping: devices, then the gateway, then the backend", highlight=False)
+            console.print(
+                "[dim]·[/dim] stopping: devices, then the gateway, then the backend", highlight=False
+            )
             evidence = await take_down(network)
         finally:
             await network.stop()
@@ -108,7 +118,9 @@ async def _watch(network: Network, args: argparse.Namespace, stop: asyncio.Event
     end = time.monotonic() + args.seconds if args.seconds else None
     live = not args.json and sys.stdout.isatty()
     with contextlib.ExitStack() as stack:
-        screen = stack.enter_context(Live(console=console, auto_refresh=False, transient=False)) if live else None
+        screen = (
+            stack.enter_context(Live(console=console, auto_refresh=False, transient=False)) if live else None
+        )
         while not stop.is_set() and (end is None or time.monotonic() < end):
             network.check()
             snapshot = await take_snapshot(network)
@@ -132,10 +144,11 @@ def _say_outcome(outcome: Outcome, console: Console) -> None:
         console.print(f" {mark} {name.replace('_', ' ')}", highlight=False)
         if not holds:
             console.print(f"   [red]{outcome.details.get(name, '')}[/red]", highlight=False)
+    earned = credits_text(outcome.credited_microcredits)
     console.print(
         f"\n {outcome.reports_made:,} reports made, {outcome.reports_acknowledged:,} acknowledged, "
         f"{outcome.reports_accepted:,} accepted, {outcome.reports_rejected:,} rejected; "
-        f"{outcome.telemetry_points:,} points; [bold yellow]{credits_text(outcome.credited_microcredits)}[/bold yellow] "
+        f"{outcome.telemetry_points:,} points; [bold yellow]{earned}[/bold yellow] "
         "credits earned",
         highlight=False,
     )

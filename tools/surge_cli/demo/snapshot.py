@@ -1,6 +1,7 @@
 """The state of the demo at one moment, gathered from the running parts.
 
-Place in the flow: between ``demo.network`` and ``demo.view``. Asks the backend as an owner would, and the gateway's status page.
+Place in the flow: between ``demo.network`` and ``demo.view``. Asks the backend as an owner would, and the
+gateway's status page.
 """
 
 from dataclasses import dataclass
@@ -107,8 +108,8 @@ async def take_snapshot(network: Network) -> Snapshot:
         devices=tuple(rows),
         gateway_received=gateway["reports"]["stored"],
         gateway_batches=gateway["batches"]["sealed"],
-        gateway_waiting=gateway["batches"]["waiting"],
-        receipts_verified=gateway["batches"]["receipted"],
+        gateway_waiting=gateway["batches"]["backlog"],
+        receipts_verified=gateway["batches"]["confirmed"],
         accepted=stats["reports_accepted"],
         rejected=stats["reports_rejected"],
         telemetry_points=stats["telemetry_points"],

@@ -1,4 +1,5 @@
-"""The live table: devices, gateway, backend and credits, so that a person sees at a glance where readings are.
+"""The live table: devices, gateway, backend and credits, so that a person sees at a glance where readings
+are.
 
 Place in the flow: shows a ``Snapshot``. Pure: a snapshot in, something that rich can draw out.
 """
@@ -71,8 +72,9 @@ def _lower_line(snapshot: Snapshot) -> Table:
     grid.add_column(ratio=1)
     gateway = Text.assemble(
         ("gateway   ", "bold blue"),
-        f"{_number(snapshot.gateway_received)} reports on disk, {_number(snapshot.gateway_batches)} batches signed, ",
-        f"{_number(snapshot.gateway_waiting)} waiting, {_number(snapshot.receipts_verified)} receipts verified",
+        f"{_number(snapshot.gateway_received)} reports on disk, ",
+        f"{_number(snapshot.gateway_batches)} batches signed, {_number(snapshot.gateway_waiting)} waiting, ",
+        f"{_number(snapshot.receipts_verified)} receipts verified",
     )
     backend = Text.assemble(
         ("backend   ", "bold green"),
@@ -94,4 +96,6 @@ def render(snapshot: Snapshot, backend_url: str, folder: str, left: str) -> Rend
         folder,
     )
     body = Group(flow_line(snapshot), Text(), _device_table(snapshot), _lower_line(snapshot), Text(), links)
-    return Panel(body, title="[bold]Surge[/bold]  every number is real", subtitle=left, box=box.ROUNDED, padding=(1, 2))
+    return Panel(
+        body, title="[bold]Surge[/bold]  every number is real", subtitle=left, box=box.ROUNDED, padding=(1, 2)
+    )
