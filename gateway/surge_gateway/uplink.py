@@ -12,6 +12,7 @@ in front of the backend is raised.
 """
 
 import asyncio
+import hashlib
 from collections.abc import Callable
 
 import structlog
@@ -159,9 +160,10 @@ class Uplink:
 
     def _check(self, batch: SealedBatch, answer: bytes) -> None:
         """Raises AnswerInvalid unless the log vouches for a settlement of exactly this batch."""
+        batch_hash = hashlib.sha256(batch.envelope).digest()
         try:
             verify_submission(
-                answer, batch.payload_hash, self._gateway_id, batch.seq, batch.report_count, self._verify
+                answer, batch_hash, self._gateway_id, batch.seq, batch.report_count, self._verify
             )
             settlement, receipt = decode_submission(answer)
             _index, size, root = verify_inclusion_receipt(receipt, settlement, self._verify)

@@ -88,7 +88,7 @@ class BackendState:
         if gateway_id != self.gateway_id or not verifier(self.gateway_key)(opened.signed, opened.proof):
             raise Conflict("signature_invalid")
         batch = decode_batch(opened.payload)
-        digest = chain_hash(opened.payload)
+        digest = hashlib.sha256(envelope).digest()
         if batch.seq in self.answers:
             if self.answers[batch.seq][0] != digest:
                 raise Conflict("batch_conflict")
@@ -104,5 +104,5 @@ class BackendState:
         self.answers[batch.seq] = (digest, answer)
         self.batches.append(batch)
         self.next_seq += 1
-        self.previous = digest
+        self.previous = chain_hash(opened.payload)
         return answer
