@@ -1,12 +1,13 @@
 """The backend's two keys: the master key that seals device secrets, and the log's signing seed.
 
-Place in the flow: `cli` makes the key files, `app` reads them, the registry seals a device's secret when it enrols, and
-ingest opens it to check the device's MACs. Does not derive purpose keys (`surge_wire.hkdf` does) and never logs.
+Place in the flow: `cli` makes the key files, `app` reads them, the registry seals a device's secret when it
+enrols, and ingest opens it to check the device's MACs. Does not derive purpose keys (`surge_wire.hkdf` does)
+and never logs.
 
-Rules kept: a key file belongs to its owner alone (mode 0600) or is refused; it is made once and never overwritten;
-a database dump holds no secret, because a device's secret is there only as AES-256-GCM under the master key, bound to
-the device's id, with a fresh random nonce. A random 96-bit nonce serves 2^32 seals of one key (NIST SP 800-38D
-section 8.3); there is one seal per enrolled device.
+Rules kept: a key file belongs to its owner alone (mode 0600) or is refused; it is made once and never
+overwritten; a database dump holds no secret, because a device's secret is there only as AES-256-GCM under the
+master key, bound to the device's id, with a fresh random nonce. A random 96-bit nonce serves 2^32 seals of
+one key (NIST SP 800-38D section 8.3); there is one seal per enrolled device.
 """
 
 import os

@@ -1,10 +1,10 @@
 """What the backend measures, in Prometheus' terms.
 
-Place in the flow: `app` makes one `Metrics`; the API's edge and the batch route count into it; `/metrics` renders it. State
-that lives elsewhere (tree size, projector lag) is read when it is asked for, by `observe`.
+Place in the flow: `app` makes one `Metrics`; the API's edge and the batch route count into it; `/metrics`
+renders it. State that lives elsewhere (tree size, projector lag) is read when it is asked for, by `observe`.
 
-Rules kept: a registry of its own, so two applications in one process don't mix; label values come from bounded sets: route
-templates, known methods, status codes, verdict names.
+Rules kept: a registry of its own, so two applications in one process don't mix; label values come from
+bounded sets: route templates, known methods, status codes, verdict names.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -23,7 +23,7 @@ Gauges = Callable[[], dict[str, tuple[str, float | None]]]
 
 
 class _Observed(Collector):
-    """Gauges that are read from their owners when Prometheus asks: `{name: (help, value)}`; None is left out."""
+    """Gauges that are read when Prometheus asks: `{name: (help, value)}`; None is left out."""
 
     def __init__(self, read: Gauges) -> None:
         self._read = read

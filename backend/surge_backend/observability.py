@@ -3,8 +3,8 @@
 Place in the flow: set up once by `app` or `cli`, before anything else speaks. Other modules only call
 `structlog.get_logger()` and log an event name with key-values.
 
-Rules kept: whatever is logged, by us or by a library, passes `redact` last: values under a secret's name and anything
-that has a token's shape are replaced, in tracebacks too. Logs hold ids, counts and reasons.
+Rules kept: whatever is logged, by us or by a library, passes `redact` last: values under a secret's name and
+anything that has a token's shape are replaced, in tracebacks too. Logs hold ids, counts and reasons.
 """
 
 import logging

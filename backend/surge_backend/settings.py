@@ -1,9 +1,10 @@
 """The backend's settings: what may be set, its default, its bounds, and what happens at each limit.
 
-Place in the flow: `cli` loads them (TOML file, then `SURGE_BACKEND_<SECTION>_<KEY>`), everything else gets them as values.
-`backend.example.toml` shows each setting with its default; a test holds the two together.
+Place in the flow: `cli` loads them (TOML file, then `SURGE_BACKEND_<SECTION>_<KEY>`), everything else gets
+them as values. `backend.example.toml` shows each setting with its default; a test holds the two together.
 
-Rules kept: sections are frozen; a path is relative to the settings file's folder; secrets are in files of their own.
+Rules kept: sections are frozen; a path is relative to the settings file's folder; secrets are in files of
+their own.
 """
 
 import ipaddress
@@ -24,7 +25,7 @@ ENV_PREFIX = "SURGE_BACKEND"
 DATA_DIR_DEFAULT = Path("surge-data")
 MASTER_KEY_NAME = "master.key"
 LOG_KEY_NAME = "log.key"
-ADMIN_TOKEN_NAME = "admin.token"
+ADMIN_TOKEN_NAME = "admin.token"  # noqa: S105: a file's name
 DATABASE_NAME = "surge.db"
 TELEMETRY_NAME = "telemetry.duckdb"
 
@@ -187,7 +188,7 @@ def _check_server(server: ServerSettings, source: str) -> None:
             raise UserError("no such file", f"{source}: [server] {name} = {path}", "check the path")
     if not server.is_loopback and not server.has_tls and not server.allow_plain_http:
         raise UserError(
-            f"{server.host} can be reached from other machines, and without TLS tokens can be read on the way",
+            f"{server.host} can be reached by other machines; without TLS, tokens can be read on the way",
             f"{source}: [server] host",
             "set tls_certificate and tls_key; or allow_plain_http = true if something before it speaks TLS",
         )

@@ -1,11 +1,11 @@
 """Bounds on request bodies, before they are in memory: size by path, and time.
 
-Place in the flow: ASGI middleware around the whole API. Reads nothing of the body itself; whoever reads it does so
-through here, and is stopped at the bound.
+Place in the flow: ASGI middleware around the whole API. Reads nothing of the body itself; whoever reads it
+does so through here, and is stopped at the bound.
 
-Rules kept: a declared Content-Length past the bound is refused before a byte of the body is read; a body without one is
-counted as it comes; a body must be complete within `body_timeout_s`; the connection is closed after a refusal, so the
-rest of the body isn't read either.
+Rules kept: a declared Content-Length past the bound is refused before a byte of the body is read; a body
+without one is counted as it comes; a body must be complete within `body_timeout_s`; the connection is closed
+after a refusal, so the rest of the body isn't read either.
 """
 
 import asyncio

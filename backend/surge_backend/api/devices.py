@@ -1,7 +1,7 @@
 """Devices: what is known of each, and what its owner may do with it.
 
-Place in the flow: read by owners, auditors and admins; commands go from here to the gateway that asks for them. What the
-device sent is in `api.device_reports`.
+Place in the flow: read by owners, auditors and admins; commands go from here to the gateway that asks for
+them. What the device sent is in `api.device_reports`.
 """
 
 import json
@@ -93,8 +93,8 @@ class NewCommand(Model):
     operation: Literal["set_report_interval", "restart", "sample_now"]
     arguments: Annotated[
         dict[Annotated[str, StringConstraints(max_length=32)], Annotated[int, Field(ge=0, le=UINT32_MAX)]],
-        Field(max_length=4),
-    ] = {}
+        Field(default_factory=dict, max_length=4),
+    ]
     expires_in_s: Annotated[int, Field(ge=1, le=COMMAND_LIFE_S_MAX)] = COMMAND_LIFE_S_DEFAULT
 
 

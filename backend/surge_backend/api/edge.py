@@ -1,10 +1,12 @@
-"""The outermost layer of the API: request ids, response headers, one log line and one measurement per request.
+"""The outermost layer of the API: request ids, response headers, one log line and one measurement per
+request.
 
-Place in the flow: ASGI middleware around `bounds` and the application. Turns what nobody caught into a 500 with the
-request id, and the traceback into the log under the same id.
+Place in the flow: ASGI middleware around `bounds` and the application. Turns what nobody caught into a 500
+with the request id, and the traceback into the log under the same id.
 
-Rules kept: a request's path is logged, its query string and headers never; measurements carry the route's template, not
-the path, so their number is bounded; pages may load only what this server serves (Content-Security-Policy).
+Rules kept: a request's path is logged, its query string and headers never; measurements carry the route's
+template, not the path, so their number is bounded; pages may load only what this server serves
+(Content-Security-Policy).
 """
 
 import secrets
@@ -56,15 +58,19 @@ class Edge:
         request_id = secrets.token_hex(8)
         started_s = time.perf_counter()
         status = 0
+        complete = False
+        scope.setdefault("state", {})["request_id"] = request_id
 
         async def send_with_headers(message: Message) -> None:
-            nonlocal status
+            nonlocal status, complete
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
                 headers[REQUEST_ID_HEADER] = request_id
                 for name, value in SECURITY_HEADERS.items():
                     headers.setdefault(name, value)
+            elif message["type"] == "http.response.body":
+                complete = not message.get("more_body", False)
             await send(message)
 
         with structlog.contextvars.bound_contextvars(request_id=request_id):
@@ -76,9 +82,10 @@ class Edge:
                 await problem_response(from_http_exception(error))(scope, receive, send_with_headers)
             except Exception:
                 _log.exception("request_failed", method=scope["method"], path=scope["path"])
-                if status:  # the answer has begun: all that is left is to cut it off
+                if not status:
+                    await problem_response(internal_problem(request_id))(scope, receive, send_with_headers)
+                elif not complete:  # the answer has begun: all that is left is to cut it off
                     raise
-                await problem_response(internal_problem(request_id))(scope, receive, send_with_headers)
             duration_s = time.perf_counter() - started_s
             route = getattr(scope.get("route"), "path", "unmatched")
             self._meter.request(scope["method"], route, status, duration_s)

@@ -1,7 +1,7 @@
 """Enrolment over HTTP: a token made by an owner, spent once by a device or a gateway.
 
-Place in the flow: `POST /v1/enrolments` by the owner, then `POST /v1/devices` or `/v1/gateways` by the one that enrols. The
-rules are in `registry.enrolments` (threat 2).
+Place in the flow: `POST /v1/enrolments` by the owner, then `POST /v1/devices` or `/v1/gateways` by the one
+that enrols. The rules are in `registry.enrolments` (threat 2).
 """
 
 from typing import Annotated, Literal
@@ -137,7 +137,7 @@ def post_enrolment(
 def post_device(
     body: NewDevice, enrolment: CurrentEnrolment, services: ServicesDep, response: Response
 ) -> EnrolledDevice:
-    """With an enrolment token. Asking again with the same secret gives the same answer, with another one 409."""
+    """With an enrolment token. The same secret again gives the same answer, another secret 409."""
     with services.database.write() as connection:
         device = enrol_device(
             connection,
@@ -163,7 +163,7 @@ def post_device(
 def post_gateway(
     body: NewGateway, enrolment: CurrentEnrolment, services: ServicesDep, response: Response
 ) -> EnrolledGateway:
-    """With an enrolment token. Asking again with the same key gives a fresh token and revokes the one before."""
+    """With an enrolment token. The same key again gets a fresh token, and the one before is revoked."""
     public_key = decode_base64url(body.public_key)
     try:
         ed25519.verifier(public_key)

@@ -1,7 +1,7 @@
 """Types that several resources' models share: ids, names, byte strings as text, and what a page holds.
 
-Place in the flow: imported by the resource modules. Rule kept: every text has a length bound and a pattern, so nothing
-longer or stranger than what it stands for gets past validation.
+Place in the flow: imported by the resource modules. Rule kept: every text has a length bound and a pattern,
+so nothing longer or stranger than what it stands for gets past validation.
 """
 
 import base64

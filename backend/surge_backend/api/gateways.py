@@ -1,7 +1,7 @@
 """Gateways: what a gateway asks about itself and its devices, and what owners see and revoke.
 
-Place in the flow: a gateway polls `self/devices` to keep its broker's users right, and `self/commands` to have something to
-publish; `self` gives it its place in the chain after a restart.
+Place in the flow: a gateway polls `self/devices` to keep its broker's users right, and `self/commands` to
+have something to publish; `self` gives it its place in the chain after a restart.
 """
 
 from typing import Annotated

@@ -1,11 +1,13 @@
 """Who may: the one dependency that stands before every route.
 
-Place in the flow: `Routes` puts a `Guard` before each endpoint; the endpoint gets the `Principal` or the enrolment
-token's hash that the guard found. Which rows a principal sees is the resource modules' part (an owner sees its own).
+Place in the flow: `Routes` puts a `Guard` before each endpoint; the endpoint gets the `Principal` or the
+enrolment token's hash that the guard found. Which rows a principal sees is the resource modules' part (an
+owner sees its own).
 
-Rules kept: a route is public, for bearer roles, or for an enrolment token, and says so itself; what can be asked without
-a valid token is rate limited per client address; a failed token costs from a bucket of its own, and a client whose
-bucket is empty isn't looked up any more; unknown, expired and revoked tokens get the same answer.
+Rules kept: a route is public, for bearer roles, or for an enrolment token, and says so itself; what can be
+asked without a valid token is rate limited per client address; a failed token costs from a bucket of its own,
+and a client whose bucket is empty isn't looked up any more; unknown, expired and revoked tokens get the same
+answer.
 """
 
 from dataclasses import dataclass
@@ -82,7 +84,7 @@ class Guard:
         _check_wait(services.rates.failed_tokens.wait_s(client, now_s))
         try:
             if self.access.door is Door.ENROLMENT:
-                request.state.enrolment_hash = _enrolment_hash(request)
+                request.state.enrolment_hash = _enrolment_hash(request, services)
             else:
                 request.state.principal = self._principal(request, services)
         except Problem as problem:
@@ -96,9 +98,7 @@ class Guard:
             raise Problem(problems.FORBIDDEN, "an enrolment token enrols, and nothing else")
         if not is_bearer_token(token):
             raise unauthenticated()
-        principal = find_principal(services.database, hash_token(token), services.now_ms())
-        if principal is None:
-            raise unauthenticated()
+        principal = _find(services, token)
         if principal.role not in self.access.roles:
             allowed = ", ".join(sorted(role.value for role in self.access.roles))
             raise Problem(
@@ -130,11 +130,19 @@ def _token(request: Request) -> str:
     return token.strip()
 
 
-def _enrolment_hash(request: Request) -> bytes:
+def _find(services: Services, token: str) -> Principal:
+    principal = find_principal(services.database, hash_token(token), services.now_ms())
+    if principal is None:
+        raise unauthenticated()
+    return principal
+
+
+def _enrolment_hash(request: Request, services: Services) -> bytes:
     """Whether the hash is known, fresh and unused is decided where it is spent, in one transaction."""
     token = _token(request)
     if is_bearer_token(token):
-        raise Problem(problems.FORBIDDEN, "this needs an enrolment token")
+        role = _find(services, token).role.value
+        raise Problem(problems.FORBIDDEN, f"this needs an enrolment token, not one for the role {role}")
     if not is_enrolment_token(token):
         raise unauthenticated()
     return hash_token(token)

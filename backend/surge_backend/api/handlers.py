@@ -2,19 +2,25 @@
 
 Place in the flow: installed on the application by `api.application`. Does not log requests (`api.edge` does).
 
-Rules kept: a validation answer names the place and the rule, never the value (it may be a secret); a bug answers 500 with
-a request id and nothing of the exception, whose traceback is in the log under that id.
+Rules kept: a validation answer names the place and the rule, never the value (it may be a secret); a bug
+answers 500 with a request id and nothing of the exception, whose traceback is in the log under that id.
 """
 
 from typing import Any
 
+import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 
 from surge_backend.api import problems
+from surge_backend.api.faults import problem_of
 from surge_backend.api.problems import CONTENT_TYPE, Problem, ProblemKind
+from surge_backend.errors import BackendError
+
+_log = structlog.get_logger("surge.backend.api")
 
 ERRORS_MAX = 16  # of a request's validation errors, the first so many are named
 
@@ -63,13 +69,16 @@ def from_validation_error(error: RequestValidationError) -> Problem:
     )
 
 
-def install(app: FastAPI) -> None:
+def install(app: FastAPI, retry_after_s: int) -> None:
     """Make `app` answer every expected error as problem details."""
 
-    async def on_problem(_: Request, error: Exception) -> Response:
-        if not isinstance(error, Problem):
+    async def on_known(request: Request, error: Exception) -> Response:
+        problem = problem_of(error, retry_after_s)
+        if problem is None:
             raise error
-        return problem_response(error)
+        if problem.kind.status >= 500:
+            _log.warning("store_fault", path=request.url.path, error=str(error), code=problem.kind.code)
+        return problem_response(problem)
 
     async def on_http_exception(_: Request, error: Exception) -> Response:
         if not isinstance(error, HTTPException):
@@ -81,7 +90,13 @@ def install(app: FastAPI) -> None:
             raise error
         return problem_response(from_validation_error(error))
 
-    app.add_exception_handler(Problem, on_problem)
+    async def on_defect(request: Request, _: Exception) -> Response:
+        # Starlette answers, then raises the error again: `edge` logs it.
+        return problem_response(internal_problem(request.state.request_id))
+
+    app.add_exception_handler(Exception, on_defect)
+    for known in (Problem, BackendError, PoolTimeout):
+        app.add_exception_handler(known, on_known)
     app.add_exception_handler(HTTPException, on_http_exception)
     app.add_exception_handler(RequestValidationError, on_validation_error)
 

@@ -1,7 +1,7 @@
 """Owners and tokens: who exists, and what each may show at the door.
 
-Place in the flow: an admin makes owners; admin and owners make, list and revoke tokens. A token's text is in the answer to
-its making and nowhere else.
+Place in the flow: an admin makes owners; admin and owners make, list and revoke tokens. A token's text is in
+the answer to its making and nowhere else.
 """
 
 from typing import Annotated
@@ -47,7 +47,7 @@ class Owner(Model):
 
 
 class NewToken(Model):
-    """A token to be made: `subject_id` is the owner or gateway it stands for, absent for admin and auditor."""
+    """A token to be made: `subject_id` is the owner or gateway it stands for, none for admin and auditor."""
 
     role: Role
     subject_id: Annotated[str, Field(max_length=17)] = ""

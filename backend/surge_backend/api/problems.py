@@ -1,10 +1,10 @@
 """Problem details (RFC 9457): the one shape of every error that the API answers.
 
-Place in the flow: routes and guards raise `Problem`; `handlers` turns it, validation errors and anything else that
-goes wrong into `application/problem+json`. Does not decide what is wrong.
+Place in the flow: routes and guards raise `Problem`; `handlers` turns it, validation errors and anything else
+that goes wrong into `application/problem+json`. Does not decide what is wrong.
 
-Rules kept: each kind of problem is declared once here, with status and title; the answer says what happened, and where
-there is one, the remedy; it never repeats what the client sent, which may be a secret.
+Rules kept: each kind of problem is declared once here, with status and title; the answer says what happened,
+and where there is one, the remedy; it never repeats what the client sent, which may be a secret.
 """
 
 from collections.abc import Mapping
@@ -74,12 +74,18 @@ STORE_FULL = ProblemKind(
 LOG_STOPPED = ProblemKind(
     "log_stopped", 503, "The log doesn't sign", "the log failed its own check; see the backend's log"
 )
+KEY_UNREADABLE = ProblemKind(
+    "key_unreadable", 503, "A device's sealed secret doesn't open", "the backend needs its right master key"
+)
 TELEMETRY_DOWN = ProblemKind("telemetry_unavailable", 503, "The telemetry store doesn't answer")
 OVERLOADED = ProblemKind("overloaded", 503, "Too many batches are waiting", "send it again a little later")
 
 
 class Problem(Exception):
-    """Raised by routes and guards. `facts` are further members of the answer; their names are part of the API."""
+    """Raised by routes and guards.
+
+    `facts` are further members of the answer; their names are part of the API.
+    """
 
     def __init__(
         self,

@@ -1,10 +1,10 @@
 """Rate limits: token buckets per client address, in memory and bounded.
 
-Place in the flow: guards ask before they look anything up. Pure but for the buckets' own levels: the clock is passed
-in. Does not share state between processes: it protects this one.
+Place in the flow: guards ask before they look anything up. Pure but for the buckets' own levels: the clock is
+passed in. Does not share state between processes: it protects this one.
 
-Rules kept: at most `clients_max` addresses are remembered, the one idle longest is forgotten first (it starts again with
-a full bucket); an IPv6 client is its /64, since one host holds that many addresses.
+Rules kept: at most `clients_max` addresses are remembered, the one idle longest is forgotten first (it starts
+again with a full bucket); an IPv6 client is its /64, since one host holds that many addresses.
 """
 
 import ipaddress
@@ -18,7 +18,7 @@ CLIENTS_MAX = 10_000
 
 @dataclass(frozen=True)
 class Rate:
-    """`burst` requests at once, then `per_second` of them; at the limit the answer is 429 with Retry-After."""
+    """`burst` requests at once, then `per_second` of them; at the limit: 429 with Retry-After."""
 
     burst: int
     per_second: float
@@ -81,7 +81,7 @@ class TokenBuckets:
 
 
 def client_key(host: str) -> str:
-    """What stands for a client: its IPv4 address, its IPv6 /64, or the text itself (a Unix socket, a test)."""
+    """What stands for a client: its IPv4 address, its IPv6 /64, or the text itself."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:

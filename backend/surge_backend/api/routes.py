@@ -1,10 +1,10 @@
 """Routes that can't be declared without saying who may use them.
 
-Place in the flow: every resource module makes one `Routes` and declares its paths on it; `api.application` installs them.
-FastAPI's own routers are not used: a path could be added to them without a guard.
+Place in the flow: every resource module makes one `Routes` and declares its paths on it; `api.application`
+installs them. FastAPI's own routers are not used: a path could be added to them without a guard.
 
-Rules kept: `access` has no default (deny by default); `check_guarded` refuses to start an application that has any route
-without a guard, however it got there; a route's error answers are in its OpenAPI description.
+Rules kept: `access` has no default (deny by default); `check_guarded` refuses to start an application that
+has any route without a guard, however it got there; a route's error answers are in its OpenAPI description.
 """
 
 from collections.abc import Callable, Iterable
@@ -72,7 +72,7 @@ class Routes:
     def install(self, app: FastAPI) -> None:
         """Add the declared routes to `app`, each behind its guard."""
         for route in self.declared:
-            security = [{scheme: []} for scheme in route.access.schemes]
+            security: list[dict[str, list[str]]] = [{scheme: []} for scheme in route.access.schemes]
             options = {"tags": [self.tag], "openapi_extra": {"security": security}} | route.options
             responses = describe(_problems_of(route)) | options.pop("responses", {})
             app.add_api_route(

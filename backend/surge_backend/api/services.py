@@ -1,12 +1,11 @@
 """What the routes work with: everything that `app` has opened, in one place.
 
-Place in the flow: built by `app` (or a test), kept on the application, taken by routes as a dependency. Opens and closes
-nothing.
+Place in the flow: built by `app` (or a test), kept on the application, taken by routes as a dependency. Opens
+and closes nothing.
 """
 
-import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 from fastapi import Depends, Request
@@ -15,12 +14,14 @@ from surge_backend.api.rates import Rate, TokenBuckets
 from surge_backend.db.engine import Database
 from surge_backend.keys import SecretVault
 
-if TYPE_CHECKING:
-    from surge_backend.ingest import Ingest
-    from surge_backend.log import Log
+if TYPE_CHECKING:  # at run time these import this module
+    from surge_backend.api.intake import Intake
+    from surge_backend.api.system import CountsCache
+    from surge_backend.api.watch import Watched
+    from surge_backend.log import MerkleLog
     from surge_backend.metrics import Metrics
     from surge_backend.telemetry.projector import Projector
-    from surge_backend.telemetry.store import TelemetryStore
+    from surge_backend.telemetry.store import StoreHealth, TelemetryStore
 
 
 @dataclass(frozen=True)
@@ -43,18 +44,18 @@ class Services:
 
     database: Database
     vault: SecretVault
-    log: "Log"
-    ingest: "Ingest"
+    log: "MerkleLog"
+    intake: "Intake"
     store: "TelemetryStore"
     projector: "Projector"
     metrics: "Metrics"
     rates: RateLimits
+    counts: "CountsCache"
+    telemetry_points: "Watched[int]"
+    telemetry_health: "Watched[StoreHealth]"
     now_ms: Callable[[], int]
     monotonic_s: Callable[[], float]
-    batches_waiting_max: int
     retry_after_s: int
-    # One batch at a time: the database has one writer, and waiting here costs no thread.
-    ingest_turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 def services_of(request: Request) -> Services:

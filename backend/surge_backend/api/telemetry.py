@@ -1,7 +1,7 @@
 """Telemetry over HTTP: what a device measured, in a range of time, as samples or as windows.
 
-Place in the flow: reads the telemetry store; whose device it is comes from the database. The store may be down: then the
-answer is 503 while everything else goes on, since telemetry is derived.
+Place in the flow: reads the telemetry store; whose device it is comes from the database. The store may be
+down: then the answer is 503 while everything else goes on, since telemetry is derived.
 """
 
 from typing import Annotated
@@ -52,7 +52,8 @@ _TimeQuery = Annotated[
 class TelemetrySample(Model):
     """A sample, or a window's aggregate at the window's start.
 
-    `flags`: 1 the time is the gateway's, 2 the device's clock was out of bounds, 4 the value sums up a window.
+    `flags`: 1 the time is the gateway's, 2 the device's clock was out of bounds, 4 the value sums up a
+    window.
     """
 
     name: str
@@ -106,16 +107,14 @@ async def get_telemetry(
     device_id: DevicePath,
     principal: CurrentPrincipal,
     services: ServicesDep,
-    name: Annotated[
-        str | None, Query(max_length=NAME_LEN_MAX, description="one quantity; absent: all")
-    ] = None,
+    name: Annotated[str | None, Query(max_length=NAME_LEN_MAX, description="absent: all")] = None,
     from_ms: _TimeQuery = None,
     to_ms: _TimeQuery = None,
     limit: Annotated[int, Query(ge=1, le=QUERY_LIMIT_MAX)] = QUERY_LIMIT_DEFAULT,
     window_ms: Annotated[int | None, Query(ge=1, le=TIME_MAX_MS, description="with aggregate")] = None,
     aggregate: Annotated[Aggregate | None, Query(description="with window_ms")] = None,
 ) -> TelemetrySamples:
-    """In `[from_ms, to_ms)`, by default the last hour, oldest first; with `window_ms` one value per window."""
+    """In `[from_ms, to_ms)`, by default the last hour, oldest first; with `window_ms` one a window."""
     await run_in_threadpool(_check_visible, services, principal, device_id)
     end_ms = min(TIME_MAX_MS, services.now_ms() + FUTURE_MS) if to_ms is None else to_ms
     start_ms = max(TIME_MIN_MS, end_ms - DEFAULT_RANGE_MS) if from_ms is None else from_ms

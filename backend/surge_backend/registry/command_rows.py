@@ -1,10 +1,11 @@
-"""Commands: what the backend tells a device, sealed under the device's own key, waiting for its gateway to fetch.
+"""Commands: what the backend tells a device, sealed under the device's own key, waiting for its gateway to
+fetch.
 
-Place in the flow: an owner or admin queues, the gateway fetches and publishes, the device says in its next report which
-counter it executed last. Every function runs in the caller's transaction. Does not deliver.
+Place in the flow: an owner or admin queues, the gateway fetches and publishes, the device says in its next
+report which counter it executed last. Every function runs in the caller's transaction. Does not deliver.
 
-Rules kept: counters rise by one per device and are never used again; a command ends at its `expires_ms`; a device has at
-most COMMANDS_WAITING_MAX waiting, more are refused.
+Rules kept: counters rise by one per device and are never used again; a command ends at its `expires_ms`; a
+device has at most COMMANDS_WAITING_MAX waiting, more are refused.
 """
 
 from dataclasses import dataclass
@@ -61,7 +62,7 @@ def queue_command(
     now_ms: int,
     life_s: int,
 ) -> QueuedCommand:
-    """Seal a command for a device. Raises UnknownSubject, WrongState, LimitReached, surge_wire's EncodeError."""
+    """Seal a command for a device. Raises UnknownSubject, WrongState, LimitReached, EncodeError."""
     device = get_device(connection, device_id, owner_id)
     if device["status"] == RETIRED:
         raise WrongState(f"device {device_id} is retired: it gets no commands")

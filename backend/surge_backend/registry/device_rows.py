@@ -1,11 +1,12 @@
 """The devices table: look up, list, retire, unfreeze, and what a gateway must know of them.
 
-Place in the flow: enrolment adds rows, ingest freezes, the API and gateways read. Every function runs in the caller's
-transaction. Does not open sealed secrets and never returns them.
+Place in the flow: enrolment adds rows, ingest freezes, the API and gateways read. Every function runs in the
+caller's transaction. Does not open sealed secrets and never returns them.
 
-Rules kept: every change of a row takes the next revision, so a gateway that asks for what came after the revision it
-knows misses nothing; a device that is frozen keeps its MQTT access (its reports are still evidence), one that is retired
-loses it; an owner sees its own devices only, others' are as if they weren't there.
+Rules kept: every change of a row takes the next revision, so a gateway that asks for what came after the
+revision it knows misses nothing; a device that is frozen keeps its MQTT access (its reports are still
+evidence), one that is retired loses it; an owner sees its own devices only, others' are as if they weren't
+there.
 """
 
 from dataclasses import dataclass
@@ -51,7 +52,7 @@ class DeviceChange:
 
 
 def next_revision(connection: Connection) -> int:
-    """The revision that the next change of a device takes. Unique in the table, so two can't take the same."""
+    """The revision that the next change of a device takes; unique, so two can't take the same."""
     newest = connection.execute(select(func.max(devices.c.revision))).scalar_one()
     return (newest or 0) + 1
 
@@ -61,7 +62,10 @@ def _owned(owner_id: str | None) -> ColumnElement[bool]:
 
 
 def get_device(connection: Connection, device_id: str, owner_id: str | None = None) -> RowMapping:
-    """One device with its totals (null before the first report). Raises UnknownSubject, also if another owner's."""
+    """One device with its totals (null before the first report).
+
+    Raises UnknownSubject, also if another owner's.
+    """
     row = (
         connection.execute(
             select(*_SHOWN)
@@ -116,7 +120,9 @@ def unfreeze_device(connection: Connection, device_id: str, reason: str, now_ms:
 
 
 def served_by(gateway_id: str) -> ColumnElement[bool]:
-    """The devices that may connect at a gateway: those assigned to it, and those of its owner that are not assigned."""
+    """The devices that may connect at a gateway: those assigned to it, and those of its owner that are not
+    assigned.
+    """
     its_owner = select(gateways.c.owner_id).where(gateways.c.id == gateway_id).scalar_subquery()
     return or_(
         devices.c.gateway_id == gateway_id,

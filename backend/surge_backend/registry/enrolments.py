@@ -1,12 +1,12 @@
 """Enrolment: an owner hands out a token, a device or gateway spends it once, for one key.
 
-Place in the flow: the owner creates the enrolment; `surge device enrol` and `surge gateway init` spend it. Does not make
-the device's secret: the device does, and sends it once.
+Place in the flow: the owner creates the enrolment; `surge device enrol` and `surge gateway init` spend it.
+Does not make the device's secret: the device does, and sends it once.
 
-Rules kept (threat 2): a token enrols one subject; spending it again with the same key gives the same answer, so a lost
-answer costs nothing; with another key it is refused and the enrolled key stays. Only hashes of the token and the key
-are stored. A device may repeat after the token's expiry, since it proves that it has the secret; a gateway may not, since
-its key is public and the answer holds a token.
+Rules kept (threat 2): a token enrols one subject; spending it again with the same key gives the same answer,
+so a lost answer costs nothing; with another key it is refused and the enrolled key stays. Only hashes of the
+token and the key are stored. A device may repeat after the token's expiry, since it proves that it has the
+secret; a gateway may not, since its key is public and the answer holds a token.
 """
 
 import hashlib

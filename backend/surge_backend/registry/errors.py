@@ -1,6 +1,7 @@
 """What the registry refuses, and why: the API turns each into its problem.
 
-Place in the flow: raised by the registry's functions inside a transaction, which is rolled back. Knows no HTTP.
+Place in the flow: raised by the registry's functions inside a transaction, which is rolled back. Knows no
+HTTP.
 """
 
 from surge_backend.errors import BackendError
@@ -15,7 +16,7 @@ class UnknownSubject(RegistryError):
 
 
 class EnrolmentRefused(RegistryError):
-    """The enrolment token is unknown, expired or for another kind of thing: from outside they look the same."""
+    """The enrolment token is unknown, expired or for another kind of thing: they look the same."""
 
 
 class EnrolmentUsed(RegistryError):

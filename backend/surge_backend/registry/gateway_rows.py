@@ -1,10 +1,10 @@
 """The gateways table: look up, list, revoke.
 
-Place in the flow: enrolment adds rows, ingest moves `next_seq` and `chain_hash` on, the API reads and revokes. Every
-function runs in the caller's transaction.
+Place in the flow: enrolment adds rows, ingest moves `next_seq` and `chain_hash` on, the API reads and
+revokes. Every function runs in the caller's transaction.
 
-Rule kept (threat 25): revoking a gateway refuses its batches and ends its tokens from the same moment on, for ever;
-what it forwarded before stays, since its devices' MACs, not its signature, decide what was paid.
+Rule kept (threat 25): revoking a gateway refuses its batches and ends its tokens from the same moment on, for
+ever; what it forwarded before stays, since its devices' MACs, not its signature, decide what was paid.
 """
 
 from sqlalchemy import ColumnElement, Connection, RowMapping, select, update

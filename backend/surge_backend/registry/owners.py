@@ -1,6 +1,7 @@
 """Owners: who devices and gateways belong to, and whose accounts are paid.
 
-Place in the flow: made by an admin; everything else hangs on an owner. Its ledger account is opened with it, at zero.
+Place in the flow: made by an admin; everything else hangs on an owner. Its ledger account is opened with it,
+at zero.
 """
 
 import os

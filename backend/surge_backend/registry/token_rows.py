@@ -1,7 +1,7 @@
 """The tokens table: issue, look up, revoke.
 
-Place in the flow: the API's guard looks up; owners, gateways, tokens resources and `surge backend token` issue and revoke.
-Every function but `find_principal` runs in the caller's transaction.
+Place in the flow: the API's guard looks up; owners, gateways, tokens resources and `surge backend token`
+issue and revoke. Every function but `find_principal` runs in the caller's transaction.
 
 Rules kept: as `registry.tokens` says. Revoking twice is harmless and keeps the first time.
 """

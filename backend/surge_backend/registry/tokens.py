@@ -1,11 +1,12 @@
 """Bearer and enrolment tokens: opaque, random, stored as SHA-256 only.
 
-Place in the flow: the API's guard parses and hashes what a client sends, and looks the hash up; `issue_token` is called
-by the owners, gateways and tokens resources and by `surge backend init`. Does not know HTTP.
+Place in the flow: the API's guard parses and hashes what a client sends, and looks the hash up; `issue_token`
+is called by the owners, gateways and tokens resources and by `surge backend init`. Does not know HTTP.
 
-Rules kept: a token is `surge_<role>_<43 base64url characters>`, 256 random bits; only its hash is stored, so a database
-dump opens nothing; looking up is by the hash, so the time taken tells nothing about a token; expired, revoked and unknown
-look the same from outside; a row is never deleted, so what a leaked token could do stays on record.
+Rules kept: a token is `surge_<role>_<43 base64url characters>`, 256 random bits; only its hash is stored, so
+a database dump opens nothing; looking up is by the hash, so the time taken tells nothing about a token;
+expired, revoked and unknown look the same from outside; a row is never deleted, so what a leaked token could
+do stays on record.
 """
 
 import hashlib
@@ -21,7 +22,7 @@ LABEL_LEN_MAX = 64
 
 
 class Role(StrEnum):
-    """What a bearer token may stand for. `subject_id` is the owner or gateway; admin and auditor have none."""
+    """What a bearer token stands for. Its `subject_id` is the owner or gateway; others have none."""
 
     ADMIN = "admin"
     OWNER = "owner"

@@ -120,11 +120,9 @@ def test_expired_unknown_and_wrong_kind_look_the_same(registry: Registry, spent_
     registry.now_ms += 1_000
     messages = set()
     for token_hash in (expired, bytes(32), registry.enrolment(owner_id, other)):
+        attempt = spend if spent_by == "device" else spend_gateway
         with pytest.raises(EnrolmentRefused) as caught:
-            if spent_by == "device":
-                spend(registry, token_hash)
-            else:
-                spend_gateway(registry, token_hash)
+            attempt(registry, token_hash)
         messages.add(str(caught.value))
     assert len(messages) == 1
 

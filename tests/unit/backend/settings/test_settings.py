@@ -121,7 +121,8 @@ def test_store_settings_take_paths_and_secrets(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("s3cret")
     settings = read(
         tmp_path,
-        "[telemetry]\nkind = 'influx2'\nurl = 'http://127.0.0.1:1'\norg = 'o'\nbucket = 'b'\ntoken_file = 'token'",
+        "[telemetry]\nkind = 'influx2'\nurl = 'http://127.0.0.1:1'\norg = 'o'\nbucket = 'b'\n"
+        "token_file = 'token'",
     )
     made = store_settings(settings)
     assert (made.kind, made.org, made.token) == ("influx2", "o", "s3cret")

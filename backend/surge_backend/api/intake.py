@@ -1,0 +1,105 @@
+"""The way in for batches: one at a time, a bounded number waiting, and what became of each counted.
+
+Place in the flow: `POST /v1/batches` hands over how to read the body; `ingest` verifies, settles and commits
+in a thread; the projector is told. Does not look into a batch.
+
+Rules kept: past `waiting_max` a batch is refused before any of it is read (503, Retry-After), so that the
+batches in memory are bounded; a busy or full database is 503 with nothing stored, and is remembered as the
+`fault` that `/healthz` shows until a batch gets through again.
+"""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from starlette.concurrency import run_in_threadpool
+
+from surge_backend.api import problems
+from surge_backend.api.faults import problem_of
+from surge_backend.api.problems import retry_later
+from surge_backend.errors import BackendError
+from surge_backend.ingest import Ingest
+from surge_backend.metrics import Metrics
+from surge_wire.verdicts import NAMES
+
+_FAULTS = frozenset((problems.STORE_BUSY, problems.STORE_FULL, problems.LOG_STOPPED, problems.KEY_UNREADABLE))
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the gateway gets: `settled_now` is False where the same batch was settled before."""
+
+    body: bytes
+    settled_now: bool
+
+
+class Intake:
+    """The one way to `Ingest`. `notify(log_index)` tells of a new entry."""
+
+    def __init__(
+        self,
+        ingest: Ingest,
+        metrics: Metrics,
+        notify: Callable[[int], None],
+        *,
+        now_ms: Callable[[], int],
+        waiting_max: int,
+        retry_after_s: int,
+    ) -> None:
+        self._ingest = ingest
+        self._metrics = metrics
+        self._notify = notify
+        self._now_ms = now_ms
+        self._waiting_max = waiting_max
+        self._retry_after_s = retry_after_s
+        # One at a time: the database has one writer, and waiting here costs no thread.
+        self._turn = asyncio.Lock()
+        self._waiting = 0
+        self._fault = ""
+
+    @property
+    def waiting(self) -> int:
+        """Batches being read, waiting, or in work."""
+        return self._waiting
+
+    @property
+    def fault(self) -> str:
+        """Why the last batch couldn't be stored; empty if it could."""
+        return self._fault
+
+    async def submit(self, gateway_id: str, read_body: Callable[[], Awaitable[bytes]]) -> Answer:
+        """Settle the batch of `gateway_id`. Raises Problem, or the core's errors."""
+        if self._waiting >= self._waiting_max:
+            self._metrics.batch(problems.OVERLOADED.code, 0, 0.0)
+            raise retry_later(
+                problems.OVERLOADED, f"{self._waiting_max} batches wait already", self._retry_after_s
+            )
+        self._waiting += 1
+        try:
+            envelope = await read_body()
+            async with self._turn:
+                return await self._settle(gateway_id, envelope)
+        finally:
+            self._waiting -= 1
+
+    async def _settle(self, gateway_id: str, envelope: bytes) -> Answer:
+        started_s = time.perf_counter()
+        try:
+            result = await run_in_threadpool(self._ingest.submit, gateway_id, envelope, self._now_ms())
+        except BackendError as error:
+            problem = problem_of(error, self._retry_after_s)
+            kind = problems.INTERNAL if problem is None else problem.kind
+            if kind in _FAULTS:
+                self._fault = f"{kind.code}: the last batch was not stored"
+            self._metrics.batch(kind.code, len(envelope), time.perf_counter() - started_s)
+            raise
+        self._fault = ""
+        outcome = "settled" if result.is_new else "repeated"
+        self._metrics.batch(outcome, len(envelope), time.perf_counter() - started_s)
+        if result.is_new:
+            for code, count in Counter(result.settlement.verdicts()).items():
+                self._metrics.reports(NAMES[code], count)
+            self._notify(result.log_index)
+        return Answer(result.answer, result.is_new)

@@ -1,0 +1,123 @@
+"""Opening what every command needs: the database and the data directory's lock, with faults a person can put
+right.
+
+Place in the flow: `app`, `upkeep` and `rebuild` call it; the core's errors become UserErrors here.
+
+Rule kept: one process at a time runs on a data directory (a lock that the system drops when the process ends,
+however it ends), so that two backends never share a telemetry file or a port by mistake.
+"""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sqlalchemy.exc import ArgumentError, DBAPIError
+
+from surge_backend.db.engine import Database, open_engine
+from surge_backend.db.migrations import current_version, upgrade
+from surge_backend.errors import BackendError, DatabaseTooNew, StoreBusy, StoreFull
+from surge_backend.settings import Settings
+from surge_cli.errors import UserError
+
+LOCK_NAME = "backend.lock"
+
+_INIT = "run `surge backend init` first, with the same --config"
+
+
+@contextmanager
+def locked_data_dir(settings: Settings) -> Iterator[Path]:
+    """The data directory, ours alone while the block runs. Raises UserError if it isn't there or in use."""
+    directory = settings.storage.data_dir
+    try:
+        descriptor = os.open(directory / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except FileNotFoundError:
+        raise UserError("no data directory", f"{directory}", _INIT) from None
+    except OSError as error:
+        raise UserError(
+            f"data directory can't be used: {error.strerror}", f"{directory}", "check its owner and its disk"
+        ) from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                "another `surge backend` works on this data directory",
+                f"{directory}",
+                "stop that one first, or set another [storage] data_dir",
+            ) from None
+        yield directory
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def opened_database(settings: Settings) -> Iterator[Database]:
+    """The database, brought to this version's tables. Raises UserError where there is none, or a newer one."""
+    database = connect(settings)
+    try:
+        try:
+            with database.read() as connection:
+                version = current_version(connection)
+            if version is None:
+                raise UserError("the database has no tables", shown_url(database), _INIT)
+            upgrade(database)
+        except BackendError as error:
+            raise as_user_error(error, shown_url(database)) from error
+        except DBAPIError as error:
+            raise unusable(error, shown_url(database)) from error
+        yield database
+    finally:
+        database.close()
+
+
+def connect(settings: Settings) -> Database:
+    """An engine for the database's URL; nothing is opened yet. Raises UserError for a URL that can't work."""
+    url = settings.storage.url
+    file = settings.storage.data_dir
+    if settings.storage.database_url is None and not file.is_dir():
+        raise UserError("no data directory", str(file), _INIT)
+    try:
+        return open_engine(url, busy_timeout_ms=settings.storage.busy_timeout_ms)
+    except (BackendError, ArgumentError, ModuleNotFoundError) as error:
+        # the URL itself may hold a password: not shown
+        raise UserError(
+            f"the database's URL can't be used: {_first_line(error)}",
+            "[storage] database_url_file",
+            "give an SQLAlchemy URL such as sqlite:////var/lib/surge/surge.db",
+        ) from None
+
+
+def shown_url(database: Database) -> str:
+    """The database's URL without its password."""
+    return database.engine.url.render_as_string(hide_password=True)
+
+
+def as_user_error(error: BackendError, where: str) -> UserError:
+    """One of the core's errors, for a person."""
+    if isinstance(error, StoreBusy):
+        return UserError(
+            "the database is locked by another process", where, "stop that process, or wait for it"
+        )
+    if isinstance(error, StoreFull):
+        return UserError(
+            "the database can't be written", where, "free space on its disk, check its permissions"
+        )
+    if isinstance(error, DatabaseTooNew):
+        return UserError(str(error), where, "upgrade Surge to the version that wrote it, or restore a backup")
+    return UserError(str(error), where, "see above; restore a backup if the database is damaged")
+
+
+def unusable(error: Exception, where: str) -> UserError:
+    """What the driver says of a file that is no database, or a server that isn't there."""
+    return UserError(
+        f"the database can't be used: {_first_line(error)}",
+        where,
+        "check that it is the right one and that its server runs; restore a backup if the file is damaged",
+    )
+
+
+def _first_line(error: Exception) -> str:
+    original = getattr(error, "orig", None) or error
+    return (str(original).splitlines() or [type(original).__name__])[0]
