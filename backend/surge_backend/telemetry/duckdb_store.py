@@ -5,22 +5,25 @@ file.
 
 Does not: share the file; a second process gets StoreUnavailable that names the remedy.
 
-How it writes. All points of a write go through DuckDB's appender into a temporary table, and one MERGE brings
-them into ``telemetry``, within one transaction: all or nothing, on disk when `write` returns, and a row that
-is there already with the same content costs nothing in the log. There is no primary key: an index makes the
-same write 1.3 to 2.5 times slower, and the MERGE's hash join finds duplicates without it, as it reads only
-the blocks whose times overlap. Measured on two shared cores against 2 million stored rows, time per write
-relative to this path (tests/bench/telemetry_stores.py):
+How it writes. All points of a write go through DuckDB's appender into a temporary table; what they replace is
+deleted and they are inserted, within one transaction: all or nothing, and on disk when `write` returns. There
+is no primary key: an index is dearer than the DELETE's hash join, which reads only the blocks whose times
+overlap the write's. Measured on two shared cores with 2 million points stored before, time of a write
+relative to this way (tests/bench/telemetry_stores.py):
 
-    points in the write                          1,000    10,000
-    appender + MERGE (this)                        1         1      (8 ms, 28 ms)
-    appender + DELETE and INSERT                   0.9       0.9
-    Arrow table + MERGE (needs pyarrow)            1.2       1.0
-    INSERT of unnested lists + MERGE               1.1       1.4
-    JSON + MERGE                                   1.7       1.5
-    primary key, appender with upsert              1.0       1.7    (late points: 1.0, 1.5 of the same)
-    primary key, INSERT of unnested lists          1.3       2.9
-    executemany with ON CONFLICT, empty table    380         -      (3 ms a point)
+    points in the write                                1,000    10,000    10,000 late ones
+    appender, DELETE, INSERT (this)                      1         1         1       (9 ms, 26 ms, 30 ms)
+    Arrow table, DELETE, INSERT (needs pyarrow)          1.0       0.8       0.9
+    appender, MERGE                                      1.2       1.2       1.0
+    primary key, appender with upsert                    1.2       1.9       2.1
+    JSON, DELETE, INSERT                                 1.3       2.2       2.0
+    lists unnested, DELETE, INSERT                       1.5       2.9       2.3
+    primary key, lists unnested, ON CONFLICT             1.7       4.0       4.1
+    primary key, executemany, ON CONFLICT              160 to 380            (2 to 3 ms a point, empty table)
+    appender alone, which doubles a retry                0.5       0.7       0.5
+
+A NumPy array for each column gets in as fast as the appender (0.94 of its time alone), so it isn't worth the
+package.
 
 Rules it keeps: DuckDB blocks, so it runs in one thread of its own; values are bound, never part of a
 statement. After any failed write the file is closed and opened anew, so a full disk or a failed fsync heals
@@ -69,13 +72,9 @@ _COLUMNS: Final = (
     ("flags", "INTEGER"),
 )
 _CREATE: Final = "TABLE {} (" + ", ".join(f"{name} {kind}" for name, kind in _COLUMNS) + ")"
-_MERGE: Final = """
-MERGE INTO telemetry AS t USING arriving AS a
-ON t.device = a.device AND t.name = a.name AND t.unit = a.unit AND t.time_ns = a.time_ns
-WHEN MATCHED AND (t.value IS DISTINCT FROM a.value OR t.value_bool IS DISTINCT FROM a.value_bool
-    OR t.value_text IS DISTINCT FROM a.value_text OR t.flags IS DISTINCT FROM a.flags)
-    THEN UPDATE SET value = a.value, value_bool = a.value_bool, value_text = a.value_text, flags = a.flags
-WHEN NOT MATCHED THEN INSERT
+_REMOVE: Final = """
+DELETE FROM telemetry AS t USING arriving AS a
+WHERE t.device = a.device AND t.name = a.name AND t.unit = a.unit AND t.time_ns = a.time_ns
 """
 _SELECT: Final = "SELECT name, unit, time_ns, value, value_bool, value_text, flags FROM telemetry"
 _LATEST: Final = """
@@ -233,8 +232,8 @@ def _write(connection: duckdb.DuckDBPyConnection, rows: list[tuple[Any, ...]]) -
         connection.execute("DELETE FROM arriving")
         with connection.appender("arriving") as appender:
             appender.append_rows(rows)
-        connection.execute(_MERGE)
-        connection.execute("DELETE FROM arriving")
+        connection.execute(_REMOVE)
+        connection.execute("INSERT INTO telemetry FROM arriving")
         connection.commit()
     except BaseException:
         try:

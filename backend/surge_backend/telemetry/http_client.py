@@ -22,6 +22,7 @@ from surge_backend.telemetry.store import StoreQueryFailed, StoreUnavailable
 
 # An answer of QUERY_LIMIT_MAX samples is about 1 MiB; a server that sends more than this is asked for less.
 ANSWER_LEN_MAX: Final = 64 * 1024 * 1024
+LINE_LEN_MAX: Final = 8 * 1024 * 1024
 # How much of a failure's body is read.
 _FAILURE_LEN_MAX: Final = 64 * 1024
 _CONNECTIONS_MAX: Final = 4
@@ -67,13 +68,18 @@ class StoreHttpClient:
         return b"".join(chunks)
 
     async def lines(self, path: str, *, data: Mapping[str, str]) -> AsyncIterator[bytes]:
-        """The answer's lines, as they come: for answers whose whole may be large. Errors as in `request`."""
+        """The answer's lines, as they come; any number, each of LINE_LEN_MAX at most. Errors as in
+        `request`."""
         rest = b""
         async with self._answer("POST", path, params=None, data=data, content=None, headers=None) as answer:
-            async for chunk in self._bounded(answer, path):
+            async for chunk in answer.aiter_bytes():
                 *whole, rest = (rest + chunk).split(b"\n")
                 for line in whole:
                     yield line
+                if len(rest) > LINE_LEN_MAX:
+                    raise StoreQueryFailed(
+                        f"{self._url}{path} answered a line of more than {LINE_LEN_MAX} bytes"
+                    )
         if rest:
             yield rest
 

@@ -39,6 +39,7 @@ from surge_backend.telemetry.store import (
 from surge_backend.telemetry.windows import window_samples
 
 RAW_SAMPLES_MAX: Final = 400_000
+_ROWS_PER_LINE: Final = 1_000
 _VALUE: Final = f"{MEASUREMENT}_value"
 _VALUE_BOOL: Final = f"{MEASUREMENT}_value_bool"
 _FLAGS: Final = f"{MEASUREMENT}_flags"
@@ -144,7 +145,12 @@ class PrometheusReader:
     ) -> AsyncIterator[tuple[dict[str, str], list[float], list[int]]]:
         """Each line of an export: labels, values, times in milliseconds. The server takes both ends as
         inside."""
-        form = {"match[]": selector, "start": _seconds(from_ms), "end": _seconds(to_ms - 1)}
+        form = {
+            "match[]": selector,
+            "start": _seconds(from_ms),
+            "end": _seconds(to_ms - 1),
+            "max_rows_per_line": str(_ROWS_PER_LINE),  # a series with more comes as several lines
+        }
         try:
             async for line in self._client.lines("/api/v1/export", data=form):
                 if line:
