@@ -12,7 +12,6 @@ import contextlib
 import dataclasses
 import os
 import random
-import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -28,16 +27,14 @@ from surge_gateway.backoff import Backoff
 from surge_gateway.batcher import Batcher, ClosingRules
 from surge_gateway.broker.credentials import DeviceCredential
 from surge_gateway.broker_choice import make_broker
-from surge_gateway.clock import Clock, SystemClock
+from surge_gateway.clock import Clock
 from surge_gateway.commit import Commit
 from surge_gateway.counters import Counters
 from surge_gateway.cut import CutLimits, Cutter, cut_verbatim
 from surge_gateway.devices import Devices
 from surge_gateway.dispatch import Dispatch
-from surge_gateway.errors import ChainError
-from surge_gateway.files import Files, RealFiles, write_atomically
-from surge_gateway.http_client import make_http
-from surge_gateway.identity import Identity, read_identity
+from surge_gateway.files import Files, write_atomically
+from surge_gateway.identity import Identity
 from surge_gateway.ingress import Ingress
 from surge_gateway.log_watch import LogWatch
 from surge_gateway.mqtt import MqttLink
@@ -297,40 +294,3 @@ class Gateway:
             self._progress.clear()
             if not await self.batcher.seal():
                 await self._progress.wait()
-
-
-def _first_cause(group: BaseExceptionGroup[Any]) -> BaseException:
-    cause: BaseException = group
-    while isinstance(cause, BaseExceptionGroup):
-        cause = cause.exceptions[0]
-    return cause
-
-
-async def run_gateway(settings: Settings) -> None:
-    """Run until SIGTERM or SIGINT. Raises UserError for what a person has to put right."""
-    files = RealFiles()
-    identity = read_identity(files, settings.gateway.state_dir)
-    if identity is None:
-        raise UserError(
-            "this gateway is not enrolled yet",
-            f"[gateway] state_dir = {settings.gateway.state_dir}",
-            "run `surge gateway init` with an enrolment token first",
-        )
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="disk") as disk:
-        async with make_http(settings.backend) as http:
-            gateway = Gateway(settings, identity, files, http, disk, SystemClock())
-            try:
-                await gateway.run(stop)
-            except BaseExceptionGroup as group:
-                cause = _first_cause(group)
-                if isinstance(cause, ChainError):
-                    raise UserError(cause.what, str(settings.gateway.state_dir), cause.remedy) from group
-                if isinstance(cause, UserError):
-                    raise cause from group
-                raise
-            finally:
-                gateway.store.close()

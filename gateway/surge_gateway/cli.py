@@ -14,7 +14,6 @@ from pathlib import Path
 from surge_cli.errors import UserError
 from surge_cli.settings_loader import load_settings
 from surge_cli.settings_values import Secret, read_secret
-from surge_gateway.app import run_gateway
 from surge_gateway.backend_client import BackendClient
 from surge_gateway.broker.credentials import DeviceCredential, make_gateway_credential
 from surge_gateway.broker.mosquitto_files import write_mosquitto_files
@@ -25,6 +24,7 @@ from surge_gateway.http_client import make_http
 from surge_gateway.identity import MQTT_PASSWORD_NAME, read_identity, read_mqtt_password
 from surge_gateway.init_command import enrol, write_minimal_settings
 from surge_gateway.logs import set_up_logs
+from surge_gateway.process import run_gateway
 from surge_gateway.registry import FILE_NAME as REGISTRY_NAME
 from surge_gateway.registry import read_registry
 from surge_gateway.settings import ENV_PREFIX, Settings

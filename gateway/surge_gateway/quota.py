@@ -16,13 +16,12 @@ class Quota:
 
     def take(self, device: Device, now_s: float) -> bool:
         """Take one report's token; False where there is none."""
-        tokens = device.tokens
+        tokens = device.tokens + (now_s - device.refilled_s) * self._rate
+        if tokens > self._burst:
+            tokens = self._burst
+        device.refilled_s = now_s
         if tokens < 1.0:
-            # Refilled only when empty: the time since then has been waiting all along.
-            tokens = min(self._burst, tokens + (now_s - device.refilled_s) * self._rate)
-            device.refilled_s = now_s
-            if tokens < 1.0:
-                device.tokens = tokens
-                return False
+            device.tokens = tokens
+            return False
         device.tokens = tokens - 1.0
         return True

@@ -149,7 +149,8 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in {"Content-Type": kind, "Content-Length": str(len(data)), **headers}.items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(data)
+        with contextlib.suppress(ConnectionError):  # the client may have heard enough
+            self.wfile.write(data)
 
     def _answer(self, backend: TestBackend, body: bytes) -> tuple[int, str, bytes, dict[str, str]] | None:
         """None: the connection is closed without an answer."""
