@@ -237,3 +237,9 @@ def reopen(tmp_path: Path) -> Iterator[Any]:
     yield again
     for fresh in opened:
         fresh.database.close()
+
+
+@pytest.fixture(scope="session")
+def open_at() -> Any:
+    """``open_at(path)``: one more backend, for tests that need many."""
+    return open_world
