@@ -5,10 +5,13 @@ outbox there. Exit codes: 2 what must be put right first, as the last line says;
 interrupted.
 """
 
+import gc
 import sys
 
-from boards.linux.board import Board
-from surge_device.app import start
+gc.threshold(8192)  # collecting often keeps the heap in one piece; before the imports, which scatter it most
+
+from boards.linux.board import Board  # noqa: E402
+from surge_device.app import start  # noqa: E402
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:

@@ -1,6 +1,13 @@
-"""Starts the device at power-up: copied to the board as main.py, or frozen under that name."""
+"""Starts the device at power-up: copied to the board as main.py, or frozen under that name.
 
-from boards.pico_w.board import Board
-from surge_device.app import start
+``start`` returns only where the device can't start, having said why on the console.
+"""
+
+import gc
+
+gc.threshold(8192)  # collecting often keeps the heap in one piece; before the imports, which scatter it most
+
+from boards.pico_w.board import Board  # noqa: E402
+from surge_device.app import start  # noqa: E402
 
 start(Board, "/surge")
