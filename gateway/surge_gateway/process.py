@@ -14,8 +14,9 @@ from surge_gateway.clock import SystemClock
 from surge_gateway.errors import ChainError
 from surge_gateway.files import RealFiles
 from surge_gateway.http_client import make_http
-from surge_gateway.identity import read_identity
+from surge_gateway.identity import Identity, read_identity
 from surge_gateway.settings import Settings
+from surge_gateway.state_lock import state_lock
 
 
 def _first_cause(group: BaseExceptionGroup[Any]) -> BaseException:
@@ -35,6 +36,11 @@ async def run_gateway(settings: Settings) -> None:
             f"[gateway] state_dir = {settings.gateway.state_dir}",
             "run `surge gateway init` with an enrolment token first",
         )
+    with state_lock(settings.gateway.state_dir):
+        await _run_enrolled(settings, files, identity)
+
+
+async def _run_enrolled(settings: Settings, files: RealFiles, identity: Identity) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

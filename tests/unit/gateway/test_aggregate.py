@@ -3,6 +3,7 @@ for.
 """
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import pytest
 from gateway_reports import Device, make_device
@@ -142,7 +143,7 @@ def test_parts_of_a_window_do_not_overlap() -> None:
     assert len(spans) > 1
     assert spans[0][0] == START_MS
     assert spans[-1][1] == START_MS + MINUTE
-    assert all(first[1] <= second[0] for first, second in zip(spans, spans[1:], strict=False))
+    assert all(first[1] <= second[0] for first, second in pairwise(spans))
 
 
 def test_empty_spool_gives_an_empty_cut() -> None:

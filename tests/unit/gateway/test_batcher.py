@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gateway_clock import FakeClock
+from gateway_clock import FakeClock, until
 from gateway_files import SimulatedFiles
 from gateway_reports import make_device
 
@@ -81,8 +81,7 @@ class Rig:
 
     async def until(self, condition: Callable[[], bool]) -> None:
         task = asyncio.create_task(self.batcher.run())
-        while not condition():
-            await asyncio.sleep(0)
+        await until(condition)
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task

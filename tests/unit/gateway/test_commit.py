@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gateway_clock import FakeClock
+from gateway_clock import FakeClock, until
 from gateway_files import SimulatedFiles
 from gateway_reports import make_device
 
@@ -120,8 +120,7 @@ async def test_no_ack_while_the_disk_fails_and_all_acks_when_it_is_back(operatio
     rig.disk.fail = lambda kind, _path: number if kind == operation else None
     rig.receive(*(rig.device.report() for _ in range(3)))
     task = asyncio.create_task(rig.commit.flush())
-    while len(rig.clock.slept) < 5:
-        await asyncio.sleep(0)
+    await until(lambda: len(rig.clock.slept) >= 5)
     assert rig.acks == []
     assert rig.commit.last_error
     rig.disk.fail = lambda _kind, _path: None
@@ -139,8 +138,7 @@ async def test_a_failing_disk_gives_back_pressure_and_what_was_refused_is_taken_
     reports = [rig.device.report() for _ in range(20)]
     rig.receive(*reports[:3])
     task = asyncio.create_task(rig.commit.flush())
-    while not rig.clock.slept:
-        await asyncio.sleep(0)
+    await until(lambda: bool(rig.clock.slept))
     rig.receive(*reports[3:])
     assert rig.counters.refused[reasons.SPOOL_BUSY] > 10
     rig.disk.fail = lambda _kind, _path: None
@@ -160,11 +158,9 @@ async def test_at_the_spools_limit_all_is_refused_until_receipts_free_it() -> No
             rig.receive(rig.device.report())
             await asyncio.sleep(0)
         rig.store.spool.release(rig.store.spool.end)
-        while rig.ingress.refuse_all is not None:
-            await asyncio.sleep(0)
+        await until(lambda: rig.ingress.refuse_all is None)
         rig.receive(rig.device.made[-1])
-        while rig.acks[-1][1][-1][1] != rig.device.seq - 1:
-            await asyncio.sleep(0)
+        await until(lambda: rig.acks[-1][1][-1][1] == rig.device.seq - 1)
     finally:
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):

@@ -1,5 +1,7 @@
 """Interval sets against plain sets; duplicates, conflicts, and what is forgotten at the bounds."""
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -29,7 +31,7 @@ def test_seq_set_is_a_set_of_integers(given_seqs: list[int]) -> None:
         ranges = intervals.ranges()
         assert {number for first, last in ranges for number in range(first, last + 1)} == plain
         assert all(first <= last for first, last in ranges)
-        assert all(last + 1 < first for (_, last), (first, _) in zip(ranges, ranges[1:], strict=False))
+        assert all(last + 1 < first for (_, last), (first, _) in pairwise(ranges))
     for seq in range(121):
         assert (seq in intervals) == (seq in plain)
 

@@ -180,7 +180,7 @@ def test_a_duplicate_is_not_stored_again_and_acknowledged_once_it_is_durable(rig
     rig.store()
     rig.publish(report)
     assert rig.taken() == []
-    assert [seqs for seqs in rig.ingress.acks_wanted.values()] == [[0]]
+    assert list(rig.ingress.acks_wanted.values()) == [[0]]
     assert rig.counters.duplicates == 2
 
 

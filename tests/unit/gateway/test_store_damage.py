@@ -1,4 +1,4 @@
-"""Rotten files and states restored from backups: nothing is sent under a seq that may have another content."""
+"""Rotten files, states restored from backups: nothing is sent under a seq that may have another content."""
 
 from pathlib import Path
 

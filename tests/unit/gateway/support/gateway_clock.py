@@ -1,6 +1,7 @@
 """A clock that tests set. Sleeping and waiting let other tasks run and move it; nothing really waits."""
 
 import asyncio
+from collections.abc import Callable
 
 
 class FakeClock:
@@ -31,3 +32,9 @@ class FakeClock:
             return True
         self.advance(seconds)
         return False
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Let the other tasks run until `condition` holds."""
+    while not condition():  # noqa: ASYNC110 - the tasks under test only take turns, there is no event to wait for
+        await asyncio.sleep(0)

@@ -1,0 +1,41 @@
+"""One process per state_dir: two would give one seq two contents.
+
+Place in the flow: taken by `process` before anything in the folder is read, held until the process ends, whatever way
+it ends.
+"""
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from surge_cli.errors import UserError
+from surge_gateway.files import SECRET_MODE
+
+LOCK_NAME = "lock"
+
+
+@contextlib.contextmanager
+def state_lock(state_dir: Path) -> Iterator[None]:
+    """Hold the folder. Raises UserError where another process has it, or it can't be had."""
+    try:
+        descriptor = os.open(state_dir / LOCK_NAME, os.O_RDWR | os.O_CREAT, SECRET_MODE)
+    except OSError as error:
+        raise UserError(
+            f"the state folder can't be used: {error.strerror}",
+            f"[gateway] state_dir = {state_dir}",
+            "check that it is there and who owns it",
+        ) from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                "another gateway runs with this state folder",
+                f"[gateway] state_dir = {state_dir}",
+                "stop it, or give this one a state_dir of its own",
+            ) from None
+        yield
+    finally:
+        os.close(descriptor)
