@@ -12,8 +12,8 @@ Rules
   PUBACK: the fault is logged and counted, the link goes on, and the broker may deliver it again in this
   session. Duplicates are passed on: who needs each once compares ids of the payload. ``on_message`` is a
   plain function; the reader waits for it.
-- ``run`` never gives up: full-jitter back-off with a cap, a long one after a refusal that only a person can
-  mend.
+- ``run`` never gives up: jittered back-off with a cap, a higher one after refusals, which mostly need a
+  person.
 - Filters subscribed once are subscribed again on each connection, before the link counts as up.
 - ``close`` sends DISCONNECT, which tells the broker to drop the last will. Cancelling ``run`` does not, so
   the will goes out: to the broker that device is lost.

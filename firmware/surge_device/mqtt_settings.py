@@ -37,7 +37,7 @@ class MqttSettings:
         self.ping_timeout_ms = 10000  # PINGRESP
         self.backoff_base_ms = 1000
         self.backoff_cap_ms = 60000
-        self.refused_backoff_ms = 300000  # after a refusal that only a person can mend
+        self.refused_backoff_ms = 300000  # the cap after refusals
         for name, value in others.items():
             if name not in self.__dict__:
                 raise MqttError("there is no MQTT setting %r" % name)
@@ -70,15 +70,18 @@ class MqttSettings:
         """How long to wait after the ``failures``-th failure in a row; ``chance`` is from [0, 1).
 
         Full jitter: anything from 0 to base doubled per failure, up to the cap, so that a thousand boards
-        do not come back at once. After a refusal that trying again can't mend: half to all of
-        ``refused_backoff_ms``.
+        do not come back at once. After a refusal it is at least half of that, and doubling goes on up to
+        ``refused_backoff_ms``: most refusals need a person, but a device that was enrolled a moment ago is
+        refused only until its gateway has heard of it.
         """
-        if isinstance(fault, (MqttSubscribeRefused, MqttEncodeError)) or getattr(fault, "code", 3) != 3:
-            half = self.refused_backoff_ms // 2
-            return half + int(chance * half)
+        refused = isinstance(fault, (MqttSubscribeRefused, MqttEncodeError)) or getattr(fault, "code", 3) != 3
+        cap = self.refused_backoff_ms if refused else self.backoff_cap_ms
         ceiling = self.backoff_base_ms
         for _ in range(failures - 1):
-            if ceiling >= self.backoff_cap_ms:
+            if ceiling >= cap:
                 break
             ceiling *= 2
-        return int(chance * min(ceiling, self.backoff_cap_ms))
+        ceiling = min(ceiling, cap)
+        if refused:
+            return ceiling // 2 + int(chance * (ceiling // 2))
+        return int(chance * ceiling)

@@ -87,24 +87,27 @@ def case_backoff_is_full_jitter_with_a_cap():
         MqttSubscribeRefused("a"),
         MqttEncodeError("x"),
     ):
-        assert settings.backoff_ms(1, fault, 0.0) == 150000
-        assert settings.backoff_ms(1, fault, 0.5) == 225000
+        assert settings.backoff_ms(1, fault, 0.0) == 500
+        assert settings.backoff_ms(1, fault, 0.999999) == 999
+        assert settings.backoff_ms(7, fault, 0.0) == 32000  # beyond the cap of a lost link
+        assert settings.backoff_ms(20, fault, 0.0) == 150000
+        assert settings.backoff_ms(20, fault, 0.5) == 225000
     assert settings.backoff_ms(1, MqttRefused(3), 0.5) == 500
 
 
-def case_run_waits_long_after_wrong_credentials():
+def case_run_waits_longer_and_longer_after_wrong_credentials():
     async def scene():
         world = World()
         task = asyncio.create_task(world.client.run())
+        for attempt, nap_ms in enumerate((750, 1500, 3000, 6000, 12000, 24000, 48000, 96000, 192000, 225000)):
+            await world.turns()
+            await world.hear(b"\x20\x02\x00\x05")
+            assert world.clock.naps[-1] == nap_ms, (nap_ms, world.clock.naps)
+            world.clock.advance(nap_ms - 1)
+            await world.turns()
+            assert len(world.streams) == attempt + 1
+            world.clock.advance(1)
         await world.turns()
-        await world.hear(b"\x20\x02\x00\x05")
-        assert world.clock.naps[-1] == 225000
-        world.clock.advance(224999)
-        await world.turns()
-        assert len(world.streams) == 1
-        world.clock.advance(1)
-        await world.turns()
-        assert len(world.streams) == 2
         await world.client.close()
         await task
 
