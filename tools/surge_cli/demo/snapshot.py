@@ -72,7 +72,7 @@ async def _reading(network: Network, device_id: str) -> str:
         latest = await network.owner.get(f"/v1/devices/{device_id}/telemetry/latest")
     except UserError:
         return ""  # the store is derived: that it is behind or away is shown by the totals
-    found = {sample["name"]: sample for sample in latest["samples"]}
+    found = {sample["name"]: sample for sample in latest}
     return "  ".join(
         human_reading(name, found[name]["unit"], found[name]["value"])
         for name in READINGS_SHOWN
@@ -84,7 +84,7 @@ async def take_snapshot(network: Network) -> Snapshot:
     """Ask every part how it is."""
     stats = await network.public.get("/v1/stats")
     listed = await network.owner.get("/v1/devices")
-    totals = {device["device_id"]: device["totals"] for device in listed["devices"]}
+    totals = {device["device_id"]: device["totals"] for device in listed}
     gateway = await network.gateway_status()
     rows = []
     for device in network.devices:
