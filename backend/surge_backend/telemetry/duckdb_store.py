@@ -174,6 +174,8 @@ class DuckDbStore:
                 if timed:
                     await self._interrupt(future)
                 await asyncio.wait({future})
+                if not future.cancelled():
+                    future.exception()  # nobody waits for it any more
                 raise
 
     async def _interrupt(self, future: asyncio.Future[T]) -> None:
