@@ -37,6 +37,8 @@ class Files(Protocol):
 
     def read(self, path: Path) -> bytes: ...
 
+    def read_part(self, path: Path, offset: int, length: int) -> bytes: ...
+
     def create(self, path: Path) -> AppendFile: ...
 
     def open_append(self, path: Path) -> AppendFile: ...
@@ -83,6 +85,10 @@ class RealFiles:
 
     def read(self, path: Path) -> bytes:
         return path.read_bytes()
+
+    def read_part(self, path: Path, offset: int, length: int) -> bytes:
+        with path.open("rb", buffering=0) as file:
+            return os.pread(file.fileno(), length, offset)
 
     def create(self, path: Path) -> AppendFile:
         return RealAppendFile(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, SECRET_MODE))

@@ -19,26 +19,30 @@ import structlog
 
 from surge_gateway.files import AppendFile, Files, remove_if_there
 from surge_gateway.quarantine import Quarantine
-from surge_gateway.spool_record import Damage, Position, Record, encode_record, scan_records
+from surge_gateway.spool_record import HEADER_LEN, Position, Record, encode_record, scan_records
+from surge_wire.limits import REPORT_LEN_MAX
 
 log = structlog.get_logger()
 
 SEGMENTS_PER_SPOOL = 8  # a full spool frees itself in steps of one part in so many
 SEGMENT_LEN_MAX = 8 * 1024 * 1024  # a segment that has reached this gets no further group
+READ_LEN = 256 * 1024  # read at a time: a batch takes no more than it needs
+RECORD_LEN_MAX = HEADER_LEN + REPORT_LEN_MAX
 SALT_LEN = 4
 SUFFIX = ".seg"
 
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A record and the segment it stands in."""
+    """A record, and where it stands: its own offsets count from `base` in the segment."""
 
     segment: int
+    base: int
     record: Record
 
     @property
     def end(self) -> Position:
-        return Position(self.segment, self.record.end)
+        return Position(self.segment, self.base + self.record.end)
 
 
 @dataclass(slots=True)
@@ -201,20 +205,28 @@ class Spool:
             segment = self._segments[number]
             if number < start.segment:
                 continue
-            for record in self._read_segment(segment, start.offset if number == start.segment else 0):
-                yield Placed(number, record)
+            yield from self._read_segment(segment, start.offset if number == start.segment else 0)
 
-    def _read_segment(self, segment: Segment, offset: int) -> Iterator[Record]:
-        if offset >= segment.length:
-            return
-        data = self._files.read(segment.path)[: segment.length]
-        for found in scan_records(data, offset, segment.salt):
-            if isinstance(found, Damage):
-                self._quarantine.keep(segment.number, found.start, data[found.start : found.end], "damaged")
-            else:
-                yield found
-        if len(data) < segment.length:
-            self._quarantine.keep(segment.number, len(data), b"", "missing")
+    def _read_segment(self, segment: Segment, offset: int) -> Iterator[Placed]:
+        at = offset
+        while at < segment.length:
+            data = self._files.read_part(segment.path, at, min(READ_LEN, segment.length - at))
+            if not data:  # the file is shorter than what was made durable
+                self._quarantine.keep(segment.number, at, b"", "missing")
+                return
+            last_part = at + len(data) >= segment.length
+            taken = len(data)
+            for found in scan_records(data, 0, segment.salt):
+                if isinstance(found, Record):
+                    yield Placed(segment.number, at, found)
+                elif found.tail and not last_part and found.start > 0:
+                    taken = found.start  # perhaps a record that goes on in the next part
+                else:
+                    if found.tail and not last_part:
+                        taken = len(data) - RECORD_LEN_MAX
+                    damaged = data[found.start : min(found.end, taken)]
+                    self._quarantine.keep(segment.number, at + found.start, damaged, "damaged")
+            at += taken
 
     def release(self, position: Position) -> None:
         """Delete the segments that lie wholly before `position`; one that can't be deleted now goes next

@@ -1,7 +1,7 @@
 """One process per state_dir: two would give one seq two contents.
 
-Place in the flow: taken by `process` before anything in the folder is read, held until the process ends, whatever way
-it ends.
+Place in the flow: taken by `process` before anything in the folder is read, held until the process ends,
+however it ends.
 """
 
 import contextlib

@@ -25,7 +25,7 @@ LIMITS = CutLimits(500, 256 * 1024)
 
 def placed(reports: list[tuple[int, bytes]]) -> Iterator[Placed]:
     for number, (received_ms, report) in enumerate(reports):
-        yield Placed(1, Record(number, number + 1, received_ms, report))
+        yield Placed(1, 0, Record(number, number + 1, received_ms, report))
 
 
 def cut(

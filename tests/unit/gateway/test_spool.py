@@ -9,7 +9,7 @@ from gateway_files import SimulatedFiles
 from gateway_reports import make_device
 
 from surge_gateway.quarantine import QUARANTINE_LEN_MAX, Quarantine
-from surge_gateway.spool import Spool, parse_segment_name, segment_name
+from surge_gateway.spool import READ_LEN, Spool, parse_segment_name, segment_name
 from surge_gateway.spool_record import (
     HEADER_LEN,
     MAGIC,
@@ -202,3 +202,28 @@ def test_record_of_the_longest_report_fits_and_a_longer_length_is_damage() -> No
     )
     too_long = encode_record(1, 0, bytes(4097))
     assert [type(item) for item in scan_records(too_long, 0, 1)] == [Damage]
+
+
+@pytest.mark.threat(14)
+@pytest.mark.parametrize("damage_len", [0, 10, READ_LEN - 10, READ_LEN + 5000, 3 * READ_LEN])
+def test_a_long_segment_is_read_in_parts_around_damage_of_any_length(damage_len: int) -> None:
+    disk = SimulatedFiles()
+    spool = open_on(disk, len_max=1 << 40)
+    reports = [bytes([number % 256]) * 4096 for number in range(READ_LEN * 6 // 4096)]
+    spool.append([(1, report) for report in reports])
+    (name,) = disk.names(FOLDER)
+    data = disk.read(FOLDER / name)
+    at = READ_LEN // 2
+    disk.put(FOLDER / name, data[:at] + bytes(damage_len) + data[at + damage_len :])
+    record_len = 4096 + HEADER_LEN
+    first, last = at // record_len, (at + damage_len - 1) // record_len
+    whole = reports if damage_len == 0 else reports[:first] + reports[last + 1 :]
+    placed = list(spool.read(START))
+    assert [item.record.report for item in placed] == whole
+    assert placed[-1].end == spool.end
+    kept = [disk.read(Path("quarantine") / name) for name in disk.names(Path("quarantine"))]
+    expected = (last + 1 - first) * record_len if damage_len else 0
+    assert sum(len(part) for part in kept) == expected
+    middle = len(placed) // 2
+    rest = [item.record.report for item in spool.read(placed[middle].end)]
+    assert rest == [item.record.report for item in placed[middle + 1 :]]

@@ -119,6 +119,9 @@ class SimulatedFiles:
             raise FileNotFoundError(errno.ENOENT, "no such file", str(path))
         return self._names[path].data
 
+    def read_part(self, path: Path, offset: int, length: int) -> bytes:
+        return self.read(path)[offset : offset + length]
+
     def create(self, path: Path) -> SimulatedFile:
         self.operation("create", path)
         if path in self._names:
