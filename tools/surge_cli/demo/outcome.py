@@ -5,6 +5,7 @@ outside; ``judge`` then opens the stopped backend's database and recomputes. Rul
 could not be checked is false, with the reason; nothing is taken from the live view.
 """
 
+import asyncio
 import contextlib
 import hashlib
 import io
@@ -14,8 +15,8 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from surge_backend.db.schema import batches, rejections, reports
-from surge_backend.invariants import check_invariants
+from surge_backend.db.schema import batches
+from surge_backend.invariants import check_all
 from surge_backend.keys import read_log_key
 from surge_backend.log import MerkleLog
 from surge_backend.opening import opened_database
@@ -110,14 +111,11 @@ def judge(evidence: Evidence) -> Outcome:
     settings = evidence.settings
     log = MerkleLog(read_log_key(settings.storage.log_key_path).seed)
     found: dict[str, list[str]] = {}
-    with opened_database(settings) as database:
-        for name, violations in check_invariants(database, log.verify, quick=False).items():
-            found[name] = list(violations)
-        with database.read() as connection:
-            verified, bad = _verify_answers(connection, log.public_key)
-            found["every_receipt_verifies"] = bad
-            found["acknowledged_reports_are_settled_once"] = _unsettled(connection, evidence)
-    found["telemetry_rebuilds_the_same"] = _rebuild_differs(settings, evidence)
+    with opened_database(settings) as database, database.read() as connection:
+        found.update(check_all(connection, log.verify, acknowledged=evidence.acknowledged))
+        found["acknowledged_once"] = found["acknowledged_once"] + _unheard(evidence)
+        verified, found["every_receipt_verifies"] = _verify_answers(connection, log.public_key)
+    points, found["telemetry_rebuilds_the_same"] = _rebuild(settings, evidence)
     found["devices_are_kept_apart"] = _not_contained(evidence)
     found["limits_hold"] = _over_limits(evidence)
     return Outcome(
@@ -127,7 +125,7 @@ def judge(evidence: Evidence) -> Outcome:
         reports_acknowledged=len(evidence.acknowledged),
         reports_accepted=evidence.stats["reports_accepted"],
         reports_rejected=evidence.stats["reports_rejected"],
-        telemetry_points=evidence.stats["telemetry_points"],
+        telemetry_points=points,
         credited_microcredits=evidence.stats["credited_microcredits"],
         receipts_verified=verified,
         invariants={name: not violations for name, violations in found.items()},
@@ -149,42 +147,27 @@ def _verify_answers(connection: Connection, log_public_key: bytes) -> tuple[int,
     return count, bad
 
 
-def _unsettled(connection: Connection, evidence: Evidence) -> list[str]:
-    """Invariant 1: what a device was told is safe has been accepted, or is kept as rejected with a reason."""
-    wrong = [
-        f"{name} left without its last words, so what it was told is not known" for name in evidence.unended
-    ]
-    accepted = {
-        tuple(row) for row in connection.execute(select(reports.c.device_id, reports.c.boot, reports.c.seq))
-    }
-    refused = {
-        tuple(row)
-        for row in connection.execute(select(rejections.c.device_id, rejections.c.boot, rejections.c.seq))
-    }
-    missing = [key for key in evidence.acknowledged if key not in accepted and key not in refused]
-    if missing:
-        wrong.append(f"{len(missing)} acknowledged reports are missing, the first: {missing[0]}")
-    if not evidence.acknowledged:
-        wrong.append("no report was acknowledged, so nothing was shown")
-    return wrong
+def _unheard(evidence: Evidence) -> list[str]:
+    """Why it isn't known what devices were told, or that there was nothing to show."""
+    wrong = [f"{name} left without its last words" for name in evidence.unended]
+    return wrong if evidence.acknowledged else [*wrong, "no report was acknowledged"]
 
 
-def _rebuild_differs(settings: Settings, evidence: Evidence) -> list[str]:
-    """Invariant 5: drop the telemetry, build it from the batches, compare every point."""
-    import asyncio
-
-    lag = evidence.stats.get("telemetry_lag")
-    if lag:
-        return [f"telemetry was still {lag} log entries behind"]
-    before = asyncio.run(_telemetry_digest(settings, evidence.device_ids))
+def _rebuild(settings: Settings, evidence: Evidence) -> tuple[int, list[str]]:
+    """Invariant 5: drop the telemetry, build it from the batches, compare every point. Also how many there
+    were."""
+    before, count = asyncio.run(_telemetry_digest(settings, evidence.device_ids))
     with contextlib.redirect_stdout(io.StringIO()):
         rebuild_telemetry(settings)
-    after = asyncio.run(_telemetry_digest(settings, evidence.device_ids))
+    after, count_after = asyncio.run(_telemetry_digest(settings, evidence.device_ids))
+    lag = evidence.stats.get("telemetry_lag")
+    if lag:
+        return count, [f"telemetry was still {lag} log entries behind"]
+    if not count:
+        return count, ["there were no points to compare"]
     if before != after:
-        return [
-            f"{before[1]:,} points before, {after[1]:,} after, digests {before[0][:12]} and {after[0][:12]}"
-        ]
-    return [] if before[1] else ["there were no points to compare"]
+        return count, [f"{count:,} points before, {count_after:,} after, or other values"]
+    return count, []
 
 
 async def _telemetry_digest(settings: Settings, device_ids: Iterable[str]) -> tuple[str, int]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from surge_cli.demo.network import Network
 from surge_cli.errors import UserError
 
-READINGS_SHOWN = ("cpu", "mem_free", "disk_free", "temp")
+READINGS_SHOWN = (("cpu", "cpu"), ("mem_free", "free memory"), ("disk_free", "free disk"), ("temp", "chip"))
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Snapshot:
 
 
 def human_reading(name: str, unit: str, value: object) -> str:
-    """A sample in few characters, for example ``cpu 12.5 %`` or ``mem_free 11.2 GiB``."""
+    """A sample in few characters, for example ``cpu 12.5 %`` or ``free memory 11.2 GiB``."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         if unit == "B":
             amount = float(value)
@@ -73,9 +73,9 @@ async def _reading(network: Network, device_id: str) -> str:
     except UserError:
         return ""  # the store is derived: that it is behind or away is shown by the totals
     found = {sample["name"]: sample for sample in latest}
-    return "  ".join(
-        human_reading(name, found[name]["unit"], found[name]["value"])
-        for name in READINGS_SHOWN
+    return ", ".join(
+        human_reading(shown, found[name]["unit"], found[name]["value"])
+        for name, shown in READINGS_SHOWN
         if name in found
     )
 
