@@ -16,6 +16,7 @@ from surge_device.commands import Commands, interval_ms
 from surge_device.courier import Courier
 from surge_device.errors import DeviceError, NetworkError
 from surge_device.identity import load_identity
+from surge_device.leaving import Leaving
 from surge_device.log import Log
 from surge_device.meter import Meter
 from surge_device.mqtt import MqttClient
@@ -33,7 +34,6 @@ from surge_wire import command
 from surge_wire.hkdf import mqtt_password
 
 TASK_DEADLINE_MS = 60000
-RESTART_DELAY_MS = 500  # lets the PUBACK of the command go out
 NETWORK_LOOK_MS = 5000
 EXIT_CODE_REFUSED = 2  # the start was refused: settings, identity or files have to be put right
 
@@ -45,6 +45,7 @@ class App:
         clock = self.clock = Clock(time.ticks_ms, time.ticks_diff)
         log = self.log = Log(settings.log_level, clock.uptime_ms, write)
         self.board = board_class(settings, data_dir)
+        self.hears_stop = self.board.hear_stop()
         self.identity = load_identity(self.storage)
         self.password = mqtt_password(self.identity.secret)
         for secret in (self.password, settings.wifi_password):
@@ -72,6 +73,7 @@ class App:
         )
         self.client = self._make_client()
         self.courier.attach(self.client)
+        self.leaving = Leaving(self.board, self.courier, self.client)
         self.status = Status(
             settings.status_interval_ms, self.sealer, self.courier, self.outbox, self.client, log
         )
@@ -116,6 +118,8 @@ class App:
         if settings.ntp_host:
             keeper = Timekeeper(settings.ntp_host, self.clock, board, self.log, sleep_ms)
             tasks.append(Task("ntp", keeper.run, TASK_DEADLINE_MS))
+        if self.hears_stop:
+            tasks.append(Task("stop", self.leaving.run, TASK_DEADLINE_MS))
         if board.probe:
             tasks.append(Task("busy", lambda alive: board.probe.run(sleep_ms, alive), TASK_DEADLINE_MS))
         return tasks
@@ -128,19 +132,13 @@ class App:
             return self.sampler.set_interval(wanted_ms)
 
         def restart(_):
-            asyncio.create_task(self._restart())  # noqa: RUF006 - ends with the process
+            asyncio.create_task(self.leaving.restart())  # noqa: RUF006 - ends with the process
 
         return {
             command.SET_REPORT_INTERVAL: set_interval,
             command.RESTART: restart,
             command.SAMPLE_NOW: lambda _: self.sampler.sample_now(),
         }
-
-    async def _restart(self):
-        await asyncio.sleep_ms(RESTART_DELAY_MS)
-        await self.courier.say_goodbye()
-        await self.client.close()
-        self.board.reset()
 
     async def _stay_connected(self, check_in):
         """The network first, then the broker; both for as long as the device runs."""
@@ -168,7 +166,7 @@ class App:
 
 
 def start(board_class, data_dir, write=print):
-    """Run the device until it is reset or interrupted; either way it says a last status.
+    """Run the device until it is reset or asked to stop; either way it says a last status.
 
     Returns EXIT_CODE_REFUSED, having said why in one line, where it can't start."""
     try:

@@ -60,6 +60,13 @@ class BaseBoard:
         """Starts the firmware anew; doesn't return."""
         raise SystemExit(1)
 
+    def hear_stop(self):
+        """From now on ``stop_asked`` tells; returns whether it does. A microcontroller just loses power."""
+        return False
+
+    def stop_asked(self):
+        """The signal by which the system asked the firmware to end, or None."""
+
     def entropy(self, length):
         """Random bytes from the system's or the chip's generator."""
         return os.urandom(length)

@@ -7,6 +7,7 @@ Resources come from /proc and /sys; a file that this machine doesn't have means 
 
 import os
 
+from boards.linux.stop_signals import StopSignals
 from surge_device.board import BaseBoard, read_disk
 
 RESTART_EXIT_CODE = 75  # EX_TEMPFAIL of sysexits.h: "try again"
@@ -25,6 +26,7 @@ class Board(BaseBoard):
         self._sys = sys + "/"
         self._cpu = self._read_cpu()
         self._temperature_file = self._find_temperature()
+        self._stop_signals = None
 
     def read_resources(self):
         values = {}
@@ -46,6 +48,13 @@ class Board(BaseBoard):
 
     def reset(self):
         raise SystemExit(RESTART_EXIT_CODE)
+
+    def hear_stop(self):
+        self._stop_signals = StopSignals()
+        return self._stop_signals.heard
+
+    def stop_asked(self):
+        return self._stop_signals.asked()
 
     def _busy(self, values):
         before, self._cpu = self._cpu, self._read_cpu()

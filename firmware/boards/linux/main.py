@@ -2,7 +2,7 @@
 
 DATA_DIR holds what provisioning wrote (identity.json, settings.json); the device keeps its counters and its
 outbox there. Exit codes: 2 what must be put right first, as the last line says; 75 "start me again"; 130
-interrupted.
+and 143 ended in order by SIGINT or SIGTERM.
 """
 
 import gc

@@ -6,5 +6,13 @@ include("$(PORT_DIR)/variants/manifest.py")
 package("surge_wire", base_path="../../../protocol")
 package("surge_device", base_path="../..")
 package(
-    "boards", files=("__init__.py", "linux/__init__.py", "linux/board.py", "linux/main.py"), base_path="../.."
+    "boards",
+    files=(
+        "__init__.py",
+        "linux/__init__.py",
+        "linux/board.py",
+        "linux/stop_signals.py",
+        "linux/main.py",
+    ),
+    base_path="../..",
 )
