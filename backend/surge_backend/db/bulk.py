@@ -5,7 +5,8 @@ differs between dialects, which here is how a parameter is written.
 
 Does not: convert values. Only for tables whose columns need none (numbers, text, bytes).
 
-Measured on 1,000 rows of 8 columns into SQLite: 1.2 us a row, against 3.5 us through Core's insert.
+The statements of every batch go through here rather than through Core's expressions, which cost 0.1 to 0.2
+ms each on this path: with some twenty statements a batch of 500 reports would pay 6 us a report for them.
 """
 
 from collections.abc import Iterable, Sequence
@@ -64,6 +65,27 @@ def put_rows(connection: Connection, table: Table, columns: tuple[str, ...], row
         connection.exec_driver_sql(
             _insert_sql(connection.dialect.name, table, columns, "replace"), list(rows)
         )
+
+
+@lru_cache(maxsize=256)
+def _with_placeholders(dialect: str, sql: str) -> str:
+    return sql.replace("{}", _placeholders(dialect, 1))
+
+
+def fetch_one(connection: Connection, sql: str, *values: Any) -> Any:
+    """The first row of ``sql``, or None; each ``{}`` stands for one of ``values``."""
+    return connection.exec_driver_sql(_with_placeholders(connection.dialect.name, sql), values).first()
+
+
+def execute(connection: Connection, sql: str, *values: Any) -> None:
+    """Run ``sql``; each ``{}`` stands for one of ``values``."""
+    connection.exec_driver_sql(_with_placeholders(connection.dialect.name, sql), values)
+
+
+def execute_many(connection: Connection, sql: str, rows: Sequence[Values]) -> None:
+    """Run ``sql`` for each of ``rows``; each ``{}`` stands for one of a row's values."""
+    if rows:
+        connection.exec_driver_sql(_with_placeholders(connection.dialect.name, sql), list(rows))
 
 
 def select_by_keys(

@@ -247,6 +247,7 @@ device_totals = Table(
     Column("boot_max", BigInteger, nullable=False),
     Column("last_report_ms", BigInteger, nullable=False),
     Column("command_counter", BigInteger, nullable=True),  # the last command that the device says it executed
+    sqlite_with_rowid=False,
 )
 
 # --- the public log -----------------------------------------------------------------------------------------

@@ -10,21 +10,23 @@ Rules it keeps: a device's secret never changes, so its derived key may be remem
 """
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from threading import Lock
 from typing import Any, Final
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, select
 
-from surge_backend.db.bulk import select_by_keys
+from surge_backend.db.bulk import fetch_one, select_by_keys
 from surge_backend.db.schema import devices
 from surge_backend.errors import KeyUnreadable
+from surge_backend.verify.mac import MacKey
 from surge_wire.hkdf import INFO_REPORT, derive_key
 
 DEVICES_REMEMBERED_MAX: Final = (
     100_000  # about 60 MB; past it, those that came first are read again when needed
 )
 
+_NEWEST: Final = "SELECT coalesce(max(revision), 0) FROM devices"
 _KEYS: Final = "SELECT id, secret_sealed, owner_id, gateway_id, status FROM devices WHERE id IN ({keys})"
 
 
@@ -33,10 +35,18 @@ class DeviceKey:
     """One enrolled device."""
 
     device_id: str
-    report_key: bytes = field(repr=False)
+    mac: MacKey
     owner_id: str
     gateway_id: str | None
     status: str
+
+
+@dataclass(frozen=True, slots=True)
+class KnownDevices:
+    """Those of the devices asked for that are enrolled, as of ``revision``."""
+
+    revision: int
+    by_id: Mapping[str, DeviceKey]
 
 
 class DeviceKeys:
@@ -54,8 +64,8 @@ class DeviceKeys:
         self._revision = -1
         self._lock = Lock()
 
-    def load(self, connection: Connection, device_ids: Collection[str]) -> Mapping[str, DeviceKey]:
-        """Those of ``device_ids`` that are enrolled, as ``connection`` sees them, or newer. Raises
+    def load(self, connection: Connection, device_ids: Collection[str]) -> KnownDevices:
+        """The enrolled ones of ``device_ids``, as ``connection`` sees them, or newer. Raises
         KeyUnreadable."""
         with self._lock:
             self._follow(connection)
@@ -66,11 +76,19 @@ class DeviceKeys:
                 found[row[0]] = known[row[0]] = self._open(row)
             while len(known) > self._remembered_max:
                 del known[next(iter(known))]
-            return found
+            return KnownDevices(self._revision, found)
+
+    def refresh(
+        self, connection: Connection, before: KnownDevices, device_ids: Collection[str]
+    ) -> KnownDevices:
+        """``before`` if nothing has changed since, and otherwise what `load` gives now."""
+        if fetch_one(connection, _NEWEST)[0] == before.revision:
+            return before
+        return self.load(connection, device_ids)
 
     def _follow(self, connection: Connection) -> None:
         """Take over what changed since the last look."""
-        newest = connection.execute(select(func.coalesce(func.max(devices.c.revision), 0))).scalar_one()
+        newest = fetch_one(connection, _NEWEST)[0]
         if newest <= self._revision:
             return
         if self._known:
@@ -82,9 +100,7 @@ class DeviceKeys:
             for device_id, owner_id, gateway_id, status in changed:
                 before = self._known.get(device_id)
                 if before is not None:
-                    self._known[device_id] = DeviceKey(
-                        device_id, before.report_key, owner_id, gateway_id, status
-                    )
+                    self._known[device_id] = DeviceKey(device_id, before.mac, owner_id, gateway_id, status)
         self._revision = newest
 
     def _open(self, row: tuple[Any, ...]) -> DeviceKey:
@@ -97,4 +113,4 @@ class DeviceKeys:
             raise KeyUnreadable(
                 f"the secret of {device_id} doesn't open; is the master key the one it was sealed under?"
             ) from error
-        return DeviceKey(device_id, derive_key(secret, INFO_REPORT), owner_id, gateway_id, status)
+        return DeviceKey(device_id, MacKey(derive_key(secret, INFO_REPORT)), owner_id, gateway_id, status)

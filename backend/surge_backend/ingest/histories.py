@@ -91,20 +91,14 @@ class Histories:
         self._changed = {}
         self._tree_size = -1
 
-    def store(
-        self,
-        connection: Connection,
-        before: Mapping[str, DeviceHistory],
-        changed: Mapping[str, DeviceHistory],
-    ) -> None:
-        """Write the histories that ``changed``; ``before`` are those that `load` gave."""
+    def store(self, connection: Connection, changed: Mapping[str, DeviceHistory]) -> None:
+        """Write the histories that ``changed``."""
         boots = []
         for device_id, history in changed.items():
-            known = before[device_id].boots if device_id in before else {}
-            for number, boot in history.boots.items():
-                if known.get(number) != boot:
-                    boots.append((device_id, *_boot_row(boot)))
-            history.forget_before(history.boot_max - self._boots_kept)
+            boots += [(device_id, *_boot_row(boot)) for boot in history.changed.values()]
+            history.settle()
+            if len(history.boots) > self._boots_kept:
+                history.forget_before(history.boot_max - self._boots_kept)
         put_rows(connection, device_boots, _BOOT_COLUMNS, boots)
         put_rows(
             connection, device_totals, _TOTAL_COLUMNS, [_totals_row(history) for history in changed.values()]

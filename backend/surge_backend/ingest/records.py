@@ -14,10 +14,10 @@ itself: a verbatim copy that arrives later, from whichever gateway, is judged li
 from collections.abc import Collection, Iterable, Sequence
 from typing import Final
 
-from sqlalchemy import Connection, insert, update
+from sqlalchemy import Connection, update
 
-from surge_backend.db.bulk import insert_missing, insert_rows
-from surge_backend.db.schema import batches, commands, gateways, rejections, reports, summaries, usage_claims
+from surge_backend.db.bulk import execute, insert_missing, insert_rows
+from surge_backend.db.schema import batches, commands, rejections, reports, summaries, usage_claims
 from surge_backend.ingest.submission import Submission
 from surge_backend.verify.judging import Judgement
 from surge_backend.verify.reading import ReadReport
@@ -28,37 +28,49 @@ from surge_wire.verdicts import ACCEPTED
 _REPORT: Final = ("device_id", "boot", "seq", "log_index", "position", "digest", "samples", "bytes")
 _REJECTION: Final = ("log_index", "position", "device_id", "boot", "seq", "code", "detail", "received_ms")
 _CLAIM: Final = ("device_id", "boot", "seq", "reports", "samples", "bytes", "dropped", "fuel", "energy_uj")
+_BATCH: Final = (
+    "log_index",
+    "hash",
+    "gateway_id",
+    "seq",
+    "received_ms",
+    "envelope",
+    "settlement",
+    "answer",
+    "window_devices",
+    "report_count",
+    "accepted_count",
+    "sample_count",
+)
+_ADVANCE: Final = "UPDATE gateways SET next_seq = {}, chain_hash = {} WHERE id = {}"
 _SUMMARY: Final = ("log_index", "position", "device_id", "boot", "ranges", "reports")
 
 
 def store_accepted(connection: Connection, accepted: Sequence[ReadReport], log_index: int) -> bool:
     """Store accepted reports and their usage claims; False if one of them was stored before, and then all is
     void."""
-    rows = []
+    rows = [
+        (
+            read.device_id,
+            read.boot,
+            read.seq,
+            log_index,
+            read.position,
+            read.digest,
+            read.samples,
+            read.length,
+        )
+        for read in accepted
+    ]
     claims = []
     for read in accepted:
-        report = read.report
-        if report is None:
-            continue
-        rows.append(
-            (
-                read.device_id,
-                report.boot,
-                report.seq,
-                log_index,
-                read.position,
-                read.digest,
-                read.samples,
-                read.length,
-            )
-        )
-        usage = report.usage
+        usage = read.usage
         if usage is not None:
             claims.append(
                 (
                     read.device_id,
-                    report.boot,
-                    report.seq,
+                    read.boot,
+                    read.seq,
                     usage.reports,
                     usage.samples,
                     usage.bytes,
@@ -81,9 +93,9 @@ def store_rejections(
     rows = []
     for position, (code, detail) in enumerate(judgement.verdicts):
         if code != ACCEPTED:
-            report = read[position].report
-            boot, seq = (None, None) if report is None else (report.boot, report.seq)
-            rows.append((log_index, position, read[position].device_id, boot, seq, code, detail, now_ms))
+            item = read[position]
+            boot, seq = (item.boot, item.seq) if item.boot >= 0 else (None, None)
+            rows.append((log_index, position, item.device_id, boot, seq, code, detail, now_ms))
     insert_rows(connection, rejections, _REJECTION, rows)
 
 
@@ -124,24 +136,25 @@ def store_batch(
     now_ms: int,
 ) -> None:
     """Keep the batch as it came, its answer, and move the gateway's chain on."""
-    connection.execute(
-        insert(batches).values(
-            log_index=log_index,
-            hash=submission.hash,
-            gateway_id=submission.gateway_id,
-            seq=submission.batch.seq,
-            received_ms=now_ms,
-            envelope=submission.envelope,
-            settlement=settlement,
-            answer=answer,
-            window_devices=encode(sorted(window_devices)) if window_devices else None,
-            report_count=len(judgement.verdicts),
-            accepted_count=len(judgement.accepted),
-            sample_count=sum(read.samples for read in judgement.accepted),
-        )
+    insert_rows(
+        connection,
+        batches,
+        _BATCH,
+        [
+            (
+                log_index,
+                submission.hash,
+                submission.gateway_id,
+                submission.batch.seq,
+                now_ms,
+                submission.envelope,
+                settlement,
+                answer,
+                encode(sorted(window_devices)) if window_devices else None,
+                len(judgement.verdicts),
+                len(judgement.accepted),
+                sum(read.samples for read in judgement.accepted),
+            )
+        ],
     )
-    connection.execute(
-        update(gateways)
-        .where(gateways.c.id == submission.gateway_id)
-        .values(next_seq=submission.batch.seq + 1, chain_hash=submission.payload_hash)
-    )
+    execute(connection, _ADVANCE, submission.batch.seq + 1, submission.payload_hash, submission.gateway_id)

@@ -19,19 +19,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection
-
 from surge_backend.db.alarms import BATCH_CONFLICT, CHAIN_BROKEN, raise_alarm
 from surge_backend.db.engine import Database
 from surge_backend.errors import BatchConflict, ChainBroken, InvariantViolated
 from surge_backend.ingest import submission as opening
-from surge_backend.ingest.device_keys import DeviceKeys
+from surge_backend.ingest.device_keys import DeviceKeys, KnownDevices
 from surge_backend.ingest.histories import Histories
-from surge_backend.ingest.settling import NamesTaken, Settled, Settler
+from surge_backend.ingest.settling import NamesTaken, Settler
 from surge_backend.ingest.submission import Submission
 from surge_backend.log import MerkleLog
 from surge_backend.verify.limits import DEFAULT_LIMITS, VerifyLimits
-from surge_backend.verify.reading import ReadReport, named_devices, read_reports
+from surge_backend.verify.plain import read_reports
+from surge_backend.verify.reading import ReadReport, named_devices
 from surge_wire.settlement import Settlement, decode_settlement
 
 
@@ -85,46 +84,42 @@ class Ingest:
             sender = opening.load_sender(connection, gateway_id)
             opening.check_signature(sender, opened)
             submission = opening.open_payload(sender, opened, envelope)
-            before = opening.settled_before(connection, submission)
+            before = opening.settled_before(connection, sender, submission)
             if before is not None:
                 return _repeated(before)
-            keys = self._keys.load(connection, _named(submission))
+            named = _named(submission)
+            known = self._keys.load(connection, named)
         read = read_reports(
-            submission.batch.reports, {device_id: key.report_key for device_id, key in keys.items()}
+            submission.batch.reports, {device_id: key.mac for device_id, key in known.by_id.items()}
         )
         try:
-            result = self._settle(submission, read, now_ms, careful=False)
+            return self._settle(submission, read, named, known, now_ms, careful=False)
         except NamesTaken:
-            try:
-                result = self._settle(submission, read, now_ms, careful=True)
-            except NamesTaken:
-                raise InvariantViolated("a report's name is taken and yet not stored") from None
-        return result
+            pass
+        try:
+            return self._settle(submission, read, named, known, now_ms, careful=True)
+        except NamesTaken:
+            raise InvariantViolated("a report's name is taken and yet not stored") from None
 
     def _settle(
-        self, submission: Submission, read: list[ReadReport], now_ms: int, careful: bool
+        self,
+        submission: Submission,
+        read: list[ReadReport],
+        named: set[str],
+        known: KnownDevices,
+        now_ms: int,
+        careful: bool,
     ) -> SubmissionResult:
         with self._database.write() as connection:
             sender = opening.load_sender(connection, submission.gateway_id)
-            before = opening.settled_before(connection, submission)
+            before = opening.settled_before(connection, sender, submission)
             if before is not None:
                 return _repeated(before)
             opening.check_chain(sender, submission)
-            settled = self._decide(connection, sender, submission, read, now_ms, careful)
+            keys = self._keys.refresh(connection, known, named).by_id
+            settled = self._settler.settle(connection, sender, submission, read, keys, now_ms, careful)
         self._log.confirm(settled.appended)
         return SubmissionResult(settled.answer, settled.settlement, settled.appended.index, True)
-
-    def _decide(
-        self,
-        connection: Connection,
-        sender: opening.Sender,
-        submission: Submission,
-        read: list[ReadReport],
-        now_ms: int,
-        careful: bool,
-    ) -> Settled:
-        keys = self._keys.load(connection, _named(submission))
-        return self._settler.settle(connection, sender, submission, read, keys, now_ms, careful)
 
 
 def _named(submission: Submission) -> set[str]:

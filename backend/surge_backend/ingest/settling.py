@@ -100,7 +100,7 @@ class Settler:
         judgement = judge_reports(read, statuses, histories, stored, self.limits, now_ms)
 
         tariff = tariff_at(connection, now_ms)
-        priced = _price(connection, tariff, judgement, keys, sender.owner_id)
+        priced = _price(connection, tariff, histories, judgement, keys, sender.owner_id)
         settlement = Settlement(
             submission.hash,
             sender.gateway_id,
@@ -121,7 +121,7 @@ class Settler:
         allowed = _window_devices(submission, sender, keys)
         records.store_summaries(connection, submission.batch.summarised, allowed, appended.index)
         records.store_batch(connection, submission, judgement, allowed, entry, answer, appended.index, now_ms)
-        self.histories.store(connection, histories, judgement.histories)
+        self.histories.store(connection, judgement.histories)
         records.store_executed(connection, _executed(histories, judgement.histories), now_ms)
         _pay(connection, submission, priced, appended.index, now_ms)
         for evidence in judgement.evidence:
@@ -131,9 +131,9 @@ class Settler:
 
 def _all_names(read: Sequence[ReadReport]) -> set[ReportName]:
     return {
-        (item.device_id, item.report.boot, item.report.seq)
+        (item.device_id, item.boot, item.seq)
         for item in read
-        if item.fault == ACCEPTED and item.device_id is not None and item.report is not None
+        if item.fault == ACCEPTED and item.device_id is not None
     }
 
 
@@ -147,21 +147,18 @@ def _load_stored(connection: Connection, names: set[ReportName]) -> dict[ReportN
 def _price(
     connection: Connection,
     tariff: Tariff,
+    histories: Mapping[str, DeviceHistory],
     judgement: Judgement,
     keys: Mapping[str, DeviceKey],
     operator_id: str,
 ) -> Priced:
     """Price the accepted reports by owner, and note each device's own part in its history."""
-    by_device: dict[str, list[int]] = {}
-    for read in judgement.accepted:
-        if read.device_id is None:
-            raise InvariantViolated("an accepted report without a device")
-        counted = by_device.setdefault(read.device_id, [0, 0])
-        counted[0] += read.samples
-        counted[1] += read.length
     by_owner: dict[str, list[int]] = {}
-    for device_id, (samples, length) in by_device.items():
-        history = judgement.histories[device_id]
+    for device_id, history in judgement.histories.items():
+        before = histories.get(device_id)
+        samples, length = history.samples, history.bytes
+        if before is not None:
+            samples, length = samples - before.samples, length - before.bytes
         due = history.carry + tariff.owner_numerators(samples, length)
         paid, history.carry = divmod(due, NUMERATORS_PER_MICROCREDIT)
         history.microcredits += paid

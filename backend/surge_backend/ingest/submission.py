@@ -11,11 +11,12 @@ before; other bytes under a seq that is settled are a conflict (threat 10).
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
-from surge_backend.db.schema import ACTIVE, batches, gateways
+from surge_backend.db.bulk import fetch_one
+from surge_backend.db.schema import ACTIVE
 from surge_backend.errors import (
     BadSignature,
     BatchConflict,
@@ -28,6 +29,9 @@ from surge_wire.batch import Batch, chain_hash, decode_batch, open_batch
 from surge_wire.cose import Opened
 from surge_wire.ed25519 import verifier
 from surge_wire.errors import DecodeError
+
+_SENDER: Final = "SELECT id, owner_id, public_key, status, next_seq, chain_hash FROM gateways WHERE id = {}"
+_SETTLED: Final = "SELECT settlement, answer, log_index, hash FROM batches WHERE gateway_id = {} AND seq = {}"
 
 _verifier = lru_cache(maxsize=1_024)(verifier)
 
@@ -73,7 +77,7 @@ def open_envelope(envelope: bytes, token_gateway_id: str) -> Opened:
 
 def load_sender(connection: Connection, gateway_id: str) -> Sender:
     """The gateway. Raises GatewayRevoked if it is not active, or not there."""
-    row = connection.execute(select(gateways).where(gateways.c.id == gateway_id)).first()
+    row = fetch_one(connection, _SENDER, gateway_id)
     if row is None or row.status != ACTIVE:
         raise GatewayRevoked(f"{gateway_id} is revoked or was never enrolled; enrol it anew")
     return Sender(row.id, row.owner_id, row.public_key, row.next_seq, row.chain_hash)
@@ -96,25 +100,21 @@ def open_payload(sender: Sender, opened: Opened, envelope: bytes) -> Submission:
     )
 
 
-def settled_before(connection: Connection, submission: Submission) -> Any:
+def settled_before(connection: Connection, sender: Sender, submission: Submission) -> Any:
     """The row ``(settlement, answer, log_index)`` of the same batch, or None. Raises BatchConflict if its
-    seq has another one."""
-    row = connection.execute(
-        select(batches.c.settlement, batches.c.answer, batches.c.log_index, batches.c.hash).where(
-            batches.c.gateway_id == submission.gateway_id, batches.c.seq == submission.batch.seq
-        )
-    ).first()
-    if row is not None and row.hash != submission.hash:
+    seq has another."""
+    if submission.batch.seq >= sender.next_seq:
+        return None
+    row = fetch_one(connection, _SETTLED, submission.gateway_id, submission.batch.seq)
+    if row is None or row.hash != submission.hash:
         raise BatchConflict(submission.gateway_id, submission.batch.seq)
     return row
 
 
 def check_chain(sender: Sender, submission: Submission) -> None:
-    """Is it the next one? Raises OutOfOrder, ChainBroken, or BatchConflict for a seq that lies behind."""
+    """Is a batch that wasn't settled before the next one? Raises OutOfOrder, ChainBroken."""
     seq = submission.batch.seq
     if seq > sender.next_seq:
         raise OutOfOrder(sender.gateway_id, seq, sender.next_seq)
-    if seq < sender.next_seq:
-        raise BatchConflict(sender.gateway_id, seq)
     if submission.batch.previous != sender.chain_hash:
         raise ChainBroken(sender.gateway_id, seq, sender.chain_hash)

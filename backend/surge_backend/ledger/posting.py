@@ -21,9 +21,9 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final
 
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection
 
-from surge_backend.db.bulk import insert_missing, insert_rows, select_by_keys
+from surge_backend.db.bulk import execute_many, fetch_one, insert_missing, insert_rows, select_by_keys
 from surge_backend.db.schema import accounts, entries, transfers
 from surge_backend.errors import LedgerConflict, LedgerRefused
 from surge_backend.ledger.pricing import ISSUANCE, check_amount, owner_account
@@ -39,6 +39,17 @@ KIND_OWNER: Final = "owner"
 
 _ACCOUNT_COLUMNS: Final = ("id", "kind", "owner_id", "may_go_negative", "balance", "carry")
 _ENTRY_COLUMNS: Final = ("transfer_id", "position", "account_id", "amount", "ordinal")
+_TRANSFER_COLUMNS: Final = (
+    "id",
+    "kind",
+    "reference",
+    "content_hash",
+    "log_index",
+    "created_ms",
+    "ordinal",
+)
+_CONTENT: Final = "SELECT content_hash FROM transfers WHERE id = {}"
+_LAST_ORDINAL: Final = "SELECT coalesce(max(ordinal), 0) FROM transfers"
 _BALANCES: Final = "SELECT id, balance, may_go_negative FROM accounts WHERE id IN ({keys})"
 
 Leg = tuple[str, int]
@@ -119,23 +130,28 @@ def post(connection: Connection, transfer: Transfer) -> bool:
     check_transfer(transfer)
     identity = transfer.id
     digest = transfer.content_hash
-    stored = connection.execute(select(transfers.c.content_hash).where(transfers.c.id == identity)).scalar()
+    stored = fetch_one(connection, _CONTENT, identity)
     if stored is not None:
-        if stored != digest:
+        if stored[0] != digest:
             raise LedgerConflict(f"transfer {identity.hex()} is posted already, with other content")
         return False
     balances = _new_balances(connection, transfer.legs)
-    ordinal = connection.execute(select(func.coalesce(func.max(transfers.c.ordinal), 0))).scalar_one() + 1
-    connection.execute(
-        insert(transfers).values(
-            id=identity,
-            kind=transfer.kind,
-            reference=transfer.reference,
-            content_hash=digest,
-            log_index=transfer.log_index,
-            created_ms=transfer.created_ms,
-            ordinal=ordinal,
-        )
+    ordinal = fetch_one(connection, _LAST_ORDINAL)[0] + 1
+    insert_rows(
+        connection,
+        transfers,
+        _TRANSFER_COLUMNS,
+        [
+            (
+                identity,
+                transfer.kind,
+                transfer.reference,
+                digest,
+                transfer.log_index,
+                transfer.created_ms,
+                ordinal,
+            )
+        ],
     )
     insert_rows(
         connection,
@@ -170,10 +186,8 @@ def _new_balances(connection: Connection, legs: Sequence[Leg]) -> dict[str, int]
 
 
 def _set_column(connection: Connection, column: str, values: dict[str, int]) -> None:
-    if not values:
-        return
-    mark = "?" if connection.dialect.name == "sqlite" else "%s"
-    connection.exec_driver_sql(
-        f"UPDATE accounts SET {column} = {mark} WHERE id = {mark}",  # noqa: S608
+    execute_many(
+        connection,
+        f"UPDATE accounts SET {column} = {{}} WHERE id = {{}}",  # noqa: S608
         [(value, account) for account, value in values.items()],
     )

@@ -11,12 +11,17 @@ from typing import Final
 
 from sqlalchemy import Connection, insert, select
 
+from surge_backend.db.bulk import fetch_one
 from surge_backend.db.schema import tariffs
 from surge_backend.errors import LedgerRefused
 from surge_backend.ledger.pricing import Tariff
 
 FIRST_TARIFF: Final = Tariff(version=1, valid_from_ms=0)
 
+_IN_FORCE: Final = (
+    "SELECT version, valid_from_ms, sample_microcredits, kib_microcredits, gateway_share_bp FROM tariffs"
+    " WHERE valid_from_ms <= {} ORDER BY version DESC LIMIT 1"
+)
 _FIELDS: Final = (
     tariffs.c.version,
     tariffs.c.valid_from_ms,
@@ -36,9 +41,7 @@ def tariff_at(connection: Connection, time_ms: int) -> Tariff:
 
     Raises LedgerRefused if there is none.
     """
-    row = connection.execute(
-        select(*_FIELDS).where(tariffs.c.valid_from_ms <= time_ms).order_by(tariffs.c.version.desc()).limit(1)
-    ).first()
+    row = fetch_one(connection, _IN_FORCE, time_ms)
     if row is None:
         raise LedgerRefused("no tariff is in force; add one")
     return Tariff(*row)

@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, select
 
-from surge_backend.db.bulk import insert_rows
+from surge_backend.db.bulk import fetch_one, insert_rows
 from surge_backend.db.schema import log_heads, log_nodes
 from surge_backend.errors import LogForked, NotInLog
 from surge_backend.log.check import check_log, node_reader
@@ -37,6 +37,8 @@ from surge_wire.receipt import (
     seal_tree_head,
 )
 
+_HEAD_COLUMNS: Final = ("tree_size", "root", "time_ms", "envelope")
+_NEWEST: Final = "SELECT tree_size, root, time_ms, envelope FROM log_heads ORDER BY tree_size DESC LIMIT 1"
 CHECK_TAIL: Final = 1_000  # entries that a quick check recomputes
 
 
@@ -106,7 +108,7 @@ class MerkleLog:
 
     def head(self, connection: Connection) -> tuple[TreeHead, bytes]:
         """The newest head, and its signed envelope. Raises NotInLog before `open`."""
-        row = connection.execute(select(log_heads).order_by(log_heads.c.tree_size.desc()).limit(1)).first()
+        row = fetch_one(connection, _NEWEST)
         if row is None:
             raise NotInLog("the log has no head yet")
         return TreeHead(row.tree_size, row.root, row.time_ms), row.envelope
@@ -145,14 +147,8 @@ class MerkleLog:
         raise LogForked(self._stopped)
 
     def _store_head(self, connection: Connection, head: TreeHead) -> None:
-        connection.execute(
-            insert(log_heads).values(
-                tree_size=head.tree_size,
-                root=head.root,
-                time_ms=head.time_ms,
-                envelope=seal_tree_head(self.kid, self._sign, head),
-            )
-        )
+        sealed = seal_tree_head(self.kid, self._sign, head)
+        insert_rows(connection, log_heads, _HEAD_COLUMNS, [(head.tree_size, head.root, head.time_ms, sealed)])
 
     def _root(self, connection: Connection, size: int) -> bytes:
         """The root that was signed for ``size`` entries, if the nodes still lead to it."""

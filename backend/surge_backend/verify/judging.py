@@ -21,10 +21,9 @@ from dataclasses import dataclass, field
 
 from surge_backend.db.schema import FROZEN, RETIRED
 from surge_backend.verify.evidence import Evidence
-from surge_backend.verify.history import BootHistory, DeviceHistory
+from surge_backend.verify.history import DeviceHistory
 from surge_backend.verify.limits import VerifyLimits
 from surge_backend.verify.reading import ReadReport
-from surge_wire.report import Report
 from surge_wire.verdicts import (
     ACCEPTED,
     BOOT_ROLLBACK,
@@ -69,10 +68,10 @@ def names_to_look_up(
     """Names that may be stored already; of all others the history says that they aren't."""
     names = set()
     for read in reports:
-        if read.fault == ACCEPTED and read.device_id is not None and read.report is not None:
+        if read.fault == ACCEPTED and read.device_id is not None:
             history = histories.get(read.device_id)
-            if history is not None and history.may_have(read.report.boot, read.report.seq):
-                names.add((read.device_id, read.report.boot, read.report.seq))
+            if history is not None and history.may_have(read.boot, read.seq):
+                names.add((read.device_id, read.boot, read.seq))
     return names
 
 
@@ -110,40 +109,46 @@ class _Judge:
         self._now_ms = now_ms
         self._frozen: set[str] = set()
         self._in_batch: dict[ReportName, StoredReport] = {}
+        self._in_batch_count = 0  # of the accepted reports, those that _in_batch has
 
     def judge(self, read: ReadReport) -> None:
-        device_id, report = read.device_id, read.report
-        if read.fault != ACCEPTED or device_id is None or report is None:
+        device_id = read.device_id
+        if read.fault != ACCEPTED or device_id is None:
             self.made.verdicts.append((read.fault, read.detail))
             return
-        verdict = self._verdict(read, device_id, report)
+        history = self.made.histories.get(device_id) or self._histories.get(device_id)
+        if history is None:
+            history = DeviceHistory(device_id)
+        verdict = self._verdict(read, device_id, history)
         self.made.verdicts.append(verdict)
         if verdict is _ACCEPTED:
-            self._accept(read, device_id, report)
+            self._accept(read, device_id, history)
 
-    def _verdict(self, read: ReadReport, device_id: str, report: Report) -> tuple[int, str]:
+    def _verdict(self, read: ReadReport, device_id: str, history: DeviceHistory) -> tuple[int, str]:
         status = self._statuses[device_id]
         if status == RETIRED:
             return DEVICE_RETIRED, "the device is retired"
         frozen = status == FROZEN or device_id in self._frozen
-        name = (device_id, report.boot, report.seq)
-        earlier = self._in_batch.get(name) or self._stored.get(name)
-        if earlier is not None:
-            return self._repeated(read, device_id, report, earlier, frozen)
+        if history.may_have(read.boot, read.seq):
+            earlier = self._earlier((device_id, read.boot, read.seq))
+            if earlier is not None:
+                return self._repeated(read, device_id, earlier, frozen)
         if frozen:
             return DEVICE_FROZEN, "the device is frozen; its owner can see why"
-        history = self.made.histories.get(device_id) or self._histories.get(device_id)
-        if history is None:
-            history = DeviceHistory(device_id)
-        return (
-            self._gap(history, report)
-            or self._age(history, report)
-            or self._fork(read, history, report)
-            or _ACCEPTED
-        )
+        return self._gap(history, read) or self._age(history, read) or self._fork(read, history) or _ACCEPTED
+
+    def _earlier(self, name: ReportName) -> StoredReport | None:
+        """The accepted report of that name, stored or in this batch; the batch's are listed when first asked
+        for."""
+        for read in self.made.accepted[self._in_batch_count :]:
+            if read.device_id is not None:
+                known = StoredReport(read.digest, None, read.position)
+                self._in_batch[read.device_id, read.boot, read.seq] = known
+        self._in_batch_count = len(self.made.accepted)
+        return self._in_batch.get(name) or self._stored.get(name)
 
     def _repeated(
-        self, read: ReadReport, device_id: str, report: Report, earlier: StoredReport, frozen: bool
+        self, read: ReadReport, device_id: str, earlier: StoredReport, frozen: bool
     ) -> tuple[int, str]:
         where = "this batch" if earlier.log_index is None else f"batch {earlier.log_index}"
         if earlier.digest == read.digest:
@@ -153,8 +158,8 @@ class _Judge:
                 Evidence(
                     EQUIVOCATION,
                     device_id,
-                    report.boot,
-                    report.seq,
+                    read.boot,
+                    read.seq,
                     read.position,
                     read.digest,
                     other_digest=earlier.digest,
@@ -164,59 +169,59 @@ class _Judge:
             )
         return EQUIVOCATION, f"another report of this name was accepted, in {where} at {earlier.position}"
 
-    def _gap(self, history: DeviceHistory, report: Report) -> tuple[int, str] | None:
+    def _gap(self, history: DeviceHistory, read: ReadReport) -> tuple[int, str] | None:
         limits = self._limits
-        if report.boot > history.boot_max + limits.boot_gap_max:
+        if read.boot > history.boot_max + limits.boot_gap_max:
             return GAP_TOO_LARGE, (
-                f"boot {report.boot} is more than {limits.boot_gap_max} after the newest, {history.boot_max}"
+                f"boot {read.boot} is more than {limits.boot_gap_max} after the newest, {history.boot_max}"
             )
-        boot = history.boots.get(report.boot)
+        boot = history.boots.get(read.boot)
         seq_max = -1 if boot is None else boot.seq_max
-        if report.seq > seq_max + limits.seq_gap_max:
+        if read.seq > seq_max + limits.seq_gap_max:
             return (
                 GAP_TOO_LARGE,
-                f"seq {report.seq} is more than {limits.seq_gap_max} after the newest, {seq_max}",
+                f"seq {read.seq} is more than {limits.seq_gap_max} after the newest, {seq_max}",
             )
         return None
 
-    def _age(self, history: DeviceHistory, report: Report) -> tuple[int, str] | None:
+    def _age(self, history: DeviceHistory, read: ReadReport) -> tuple[int, str] | None:
         limits = self._limits
-        if report.boot < history.boot_max:
-            if report.boot < history.boot_max - limits.boot_window:
+        if read.boot < history.boot_max:
+            if read.boot < history.boot_max - limits.boot_window:
                 return BOOT_ROLLBACK, (
-                    f"boot {report.boot} is more than {limits.boot_window} before the newest,"
-                    f" {history.boot_max}"
+                    f"boot {read.boot} is more than {limits.boot_window} before the newest, {history.boot_max}"
                 )
-            since = history.successor_first_seen_ms(report.boot)
+            since = history.successor_first_seen_ms(read.boot)
             if since is not None and self._now_ms - since > limits.late_ms_max:
                 return TOO_LATE, f"the next boot is known for more than {limits.late_ms_max} ms"
-        boot = history.boots.get(report.boot)
-        if boot is not None and report.seq < boot.seq_max - limits.reorder_window:
-            return (
-                TOO_LATE,
-                f"seq {report.seq} is more than {limits.reorder_window} before the newest, {boot.seq_max}",
+        boot = history.boots.get(read.boot)
+        if boot is not None and read.seq < boot.seq_max - limits.reorder_window:
+            return TOO_LATE, (
+                f"seq {read.seq} is more than {limits.reorder_window} before the newest, {boot.seq_max}"
             )
         return None
 
-    def _fork(self, read: ReadReport, history: DeviceHistory, report: Report) -> tuple[int, str] | None:
-        following = history.boots.get(report.boot + 1)
+    def _fork(self, read: ReadReport, history: DeviceHistory) -> tuple[int, str] | None:
+        following = history.boots.get(read.boot + 1)
         if (
             following is not None
             and following.previous_end is not None
-            and report.seq >= following.previous_end
+            and read.seq >= following.previous_end
         ):
-            ended, declared, seen = report.boot, following.previous_end, report.seq
+            ended, declared, seen = read.boot, following.previous_end, read.seq
+        elif read.previous_end is None:
+            return None
         else:
-            before = history.boots.get(report.boot - 1)
-            if report.previous_end is None or before is None or before.seq_max < report.previous_end:
+            before = history.boots.get(read.boot - 1)
+            if before is None or before.seq_max < read.previous_end:
                 return None
-            ended, declared, seen = before.boot, report.previous_end, before.seq_max
+            ended, declared, seen = before.boot, read.previous_end, before.seq_max
         self._freeze(
             Evidence(
                 FORKED_HISTORY,
                 history.device_id,
-                report.boot,
-                report.seq,
+                read.boot,
+                read.seq,
                 read.position,
                 read.digest,
                 ended_boot=ended,
@@ -233,32 +238,13 @@ class _Judge:
         self._frozen.add(evidence.device_id)
         self.made.evidence.append(evidence)
 
-    def _accept(self, read: ReadReport, device_id: str, report: Report) -> None:
-        histories = self.made.histories
-        history = histories.get(device_id)
-        if history is None:
-            known = self._histories.get(device_id)
-            history = histories[device_id] = DeviceHistory(device_id) if known is None else known.copy()
-        boot = history.boots.get(report.boot)
-        if boot is None:
-            boot = BootHistory(report.boot, -1, None, self._now_ms, self._now_ms)
-            history.boots[report.boot] = boot
-            history.boot_max = max(history.boot_max, report.boot)
-        boot.seq_max = max(boot.seq_max, report.seq)
-        boot.last_seen_ms = self._now_ms
-        if report.previous_end is not None:
-            known_end = boot.previous_end
-            boot.previous_end = (
-                report.previous_end if known_end is None else min(known_end, report.previous_end)
-            )
-        boot.reports += 1
-        boot.samples += read.samples
-        boot.bytes += read.length
-        history.reports += 1
-        history.samples += read.samples
-        history.bytes += read.length
-        history.last_report_ms = self._now_ms
-        if report.command_counter is not None and report.command_counter > (history.command_counter or 0):
-            history.command_counter = report.command_counter
-        self._in_batch[device_id, report.boot, report.seq] = StoredReport(read.digest, None, read.position)
+    def _accept(self, read: ReadReport, device_id: str, history: DeviceHistory) -> None:
+        if device_id not in self.made.histories:
+            history = self.made.histories[device_id] = history.copy()
+        history.count(read.boot, read.seq, read.samples, read.length, self._now_ms)
+        if read.previous_end is not None:
+            history.declare_end(read.boot, read.previous_end)
+        counter = read.command_counter
+        if counter is not None and counter > (history.command_counter or 0):
+            history.command_counter = counter
         self.made.accepted.append(read)

@@ -1,9 +1,7 @@
 """Counting a pack's samples: everything that ``surge_wire.senml`` requires, and units from the registry.
 
-Place in the flow: ``reading`` counts what will be paid; ``projection`` resolves the same pack later.
-
-Does not: build records. Boards send plain ones (name, unit, number), and looking at those in place is six
-times as fast as resolving them; anything else goes through ``resolve_pack``. A test holds both ways together.
+Place in the flow: ``reading`` and ``plain`` count what will be paid; ``projection`` resolves the same pack
+later.
 
 Rules it keeps: a unit that SenML's registry lacks makes the report malformed, with the unit in the reason.
 Otherwise the store would hold series that nobody can interpret, and a second one once the board is put right.
@@ -16,52 +14,73 @@ from surge_wire.limits import RECORDS_MAX
 from surge_wire.senml import NAME, TIME, UNIT, VALUE, name_valid, resolve_pack
 from surge_wire.units import REGISTERED
 
-NAMES_REMEMBERED_MAX: Final = 10_000  # valid names seen; when full, all are forgotten and learnt again
+SERIES_REMEMBERED_MAX: Final = (
+    20_000  # valid pairs of name and unit; when full, all are forgotten and learnt again
+)
 
-_PLAIN: Final = frozenset((NAME, UNIT, VALUE, TIME))
 _UNITS: Final = REGISTERED | {""}
-_names: set[str] = set()  # remembers only what is always true of a name, so sharing it changes nothing
+_NUMBERS: Final = frozenset((int, float))
+_series: set[tuple[str, str]] = (
+    set()
+)  # remembers what is true of a pair whoever sends it, so sharing it changes nothing
 
 
 def count_samples(pack: Any) -> int:
     """How many samples ``pack`` holds. Raises DecodeError if it breaks a rule."""
-    if type(pack) is not list or not 0 < len(pack) <= RECORDS_MAX:
-        raise DecodeError("SenML pack must be an array of 1 to 64 records")
-    for record in pack:
-        if not _plain(record):
-            return _count_resolved(pack)
-    return len(pack)
-
-
-def _plain(record: Any) -> bool:
-    """Whether ``record`` is surely a sample on its own: no base fields, a name, a registered unit, a
-    number."""
-    if type(record) is not dict or not record.keys() <= _PLAIN:
-        return False
-    name = record.get(NAME)
-    if type(name) is not str or (name not in _names and not _learn(name)):
-        return False
-    if type(record.get(VALUE)) not in _NUMBERS or type(record.get(TIME, 0)) not in _NUMBERS:
-        return False
-    unit = record.get(UNIT, "")
-    return type(unit) is str and unit in _UNITS
-
-
-_NUMBERS: Final = frozenset((int, float))
-
-
-def _learn(name: str) -> bool:
-    if not name_valid(name):
-        return False
-    if len(_names) >= NAMES_REMEMBERED_MAX:
-        _names.clear()
-    _names.add(name)
-    return True
-
-
-def _count_resolved(pack: Any) -> int:
     records = resolve_pack(pack)
     for record in records:
         if record.unit not in _UNITS:
             raise DecodeError("unit not in SenML's registry", -1, record.unit)
     return len(records)
+
+
+def plain_samples(pack: Any) -> int:
+    """The same for a pack whose records stand on their own: name, unit, number, and perhaps a time. 0 for
+    any other.
+
+    Looks at the records in place, at a tenth of the cost. May raise TypeError for what can't be in a set.
+    """
+    if type(pack) is not list or len(pack) > RECORDS_MAX:
+        return 0
+    for record in pack:
+        if type(record) is not dict:
+            return 0
+        size = len(record)
+        if size == 3:
+            # `is`, because 1.0 and true are equal to 1 and no labels; small integers are one object each, and
+            # where they weren't, this would only be slower
+            first, second, third = record
+            if first is not NAME or second is not UNIT or third is not VALUE:
+                return 0
+            name, unit, value = record.values()
+        elif not (size == 2 or size == 4) or not _labels_plain(record):
+            return 0
+        else:
+            name, unit, value = record[NAME], record.get(UNIT, ""), record[VALUE]
+        if (name, unit) not in _series and not _learn(name, unit):
+            return 0
+        if type(value) not in _NUMBERS or value - value != 0:
+            return 0
+    return len(pack)
+
+
+def _labels_plain(record: dict[Any, Any]) -> bool:
+    """A name, a number, and of unit and time none or both; the time a finite number."""
+    for label in record:
+        if type(label) is not int:
+            return False
+    if len(record) == 2:
+        return NAME in record and VALUE in record
+    if not (NAME in record and UNIT in record and VALUE in record and TIME in record):
+        return False
+    time_s = record[TIME]
+    return type(time_s) in _NUMBERS and time_s - time_s == 0
+
+
+def _learn(name: Any, unit: Any) -> bool:
+    if type(name) is not str or type(unit) is not str or unit not in _UNITS or not name_valid(name):
+        return False
+    if len(_series) >= SERIES_REMEMBERED_MAX:
+        _series.clear()
+    _series.add((name, unit))
+    return True

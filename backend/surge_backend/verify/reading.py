@@ -15,53 +15,56 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
 
+from surge_backend.verify.mac import MacKey
 from surge_backend.verify.pack import count_samples
-from surge_wire.cose import mac_valid
 from surge_wire.errors import DecodeError
-from surge_wire.report import Report, decode_report, open_report
+from surge_wire.ids import DEVICE, decode_id
+from surge_wire.limits import ID_LEN
+from surge_wire.report import Usage, decode_report, open_report
 from surge_wire.verdicts import ACCEPTED, BAD_MAC, MALFORMED, UNKNOWN_DEVICE
 
-DIGEST_LEN: Final = (
-    16  # 128 bits tell copies from equivocation; making two reports of one digest takes the key and 2^64 work
-)
+DIGEST_LEN: Final = 16  # making two reports of one digest takes the device's key and 2^64 attempts
 DETAIL_LEN_MAX: Final = 200  # characters of a reason; a hostile value is cut
+KID_AT: Final = 8  # where the device's id stands in every envelope of our profile (surge_wire.cose)
 
 
 @dataclass(slots=True)
 class ReadReport:
-    """A report as it stands in the batch at ``position``. With a ``fault``, only the fields it left are set.
+    """A report as it stands in the batch at ``position``; ``fault`` is a verdict code, ACCEPTED if it reads
+    well.
 
-    Not frozen: 10,000 of them are made for a batch, and a frozen one costs three times as much.
+    ``device_id`` is None where not even that could be read; ``boot`` and ``seq`` are -1 where they couldn't.
+    ``length`` is that of the envelope in bytes. Not frozen: thousands are made for a batch, and a frozen one
+    costs three times as much.
     """
 
     position: int
-    fault: int  # a verdict code; ACCEPTED while nothing is wrong
+    fault: int
     detail: str
-    device_id: str | None = None
-    report: Report | None = None
+    device_id: str | None
+    boot: int = -1
+    seq: int = -1
     samples: int = 0
+    length: int = 0
     digest: bytes = b""
-    length: int = 0  # bytes of the envelope
-
-
-def read_reports(envelopes: Sequence[bytes], report_keys: Mapping[str, bytes]) -> list[ReadReport]:
-    """Read every envelope; ``report_keys`` holds the key of every device that is enrolled and named in the
-    batch."""
-    return [_read(position, envelope, report_keys) for position, envelope in enumerate(envelopes)]
+    previous_end: int | None = None
+    command_counter: int | None = None
+    usage: Usage | None = None
 
 
 def named_devices(envelopes: Sequence[bytes]) -> set[str]:
-    """The devices that the envelopes claim to be from; those that aren't envelopes are passed over."""
+    """The devices that the envelopes claim to be from; what can't be an envelope names none."""
     found = set()
-    for envelope in envelopes:
+    for kid in {envelope[KID_AT : KID_AT + ID_LEN] for envelope in envelopes}:
         try:
-            found.add(open_report(envelope)[0])
+            found.add(decode_id(DEVICE, kid))
         except DecodeError:
             continue
     return found
 
 
-def _read(position: int, envelope: bytes, report_keys: Mapping[str, bytes]) -> ReadReport:
+def read_whole(position: int, envelope: bytes, report_keys: Mapping[str, MacKey]) -> ReadReport:
+    """Read any envelope by the wire format's own decoders: the authority on what is wrong with it."""
     device_id = None
     try:
         device_id, opened = open_report(envelope)
@@ -69,16 +72,28 @@ def _read(position: int, envelope: bytes, report_keys: Mapping[str, bytes]) -> R
         samples = count_samples(report.pack) if report.pack is not None else 0
     except DecodeError as error:
         return ReadReport(position, MALFORMED, str(error)[:DETAIL_LEN_MAX], device_id)
+    fault, detail = ACCEPTED, ""
     key = report_keys.get(device_id)
     if key is None:
-        return ReadReport(position, UNKNOWN_DEVICE, "no device of that id is enrolled", device_id, report)
-    if not mac_valid(opened, key):
-        return ReadReport(
-            position,
-            BAD_MAC,
-            "the MAC is not by that device's key: altered on the way, or made by another",
-            device_id,
-            report,
-        )
-    digest = sha256(envelope).digest()[:DIGEST_LEN]
-    return ReadReport(position, ACCEPTED, "", device_id, report, samples, digest, len(envelope))
+        fault, detail = UNKNOWN_DEVICE, "no device of that id is enrolled"
+    elif not key.valid(opened.signed, opened.proof):
+        fault, detail = BAD_MAC, "the MAC is not by that device's key: altered on the way, or made by another"
+    return ReadReport(
+        position,
+        fault,
+        detail,
+        device_id,
+        report.boot,
+        report.seq,
+        samples,
+        len(envelope),
+        digest_of(envelope),
+        report.previous_end,
+        report.command_counter,
+        report.usage,
+    )
+
+
+def digest_of(envelope: bytes) -> bytes:
+    """What tells a copy from another report of the same name."""
+    return sha256(envelope).digest()[:DIGEST_LEN]

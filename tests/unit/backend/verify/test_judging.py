@@ -16,7 +16,6 @@ from surge_backend.verify.history import DeviceHistory
 from surge_backend.verify.judging import StoredReport, judge_reports, names_to_look_up
 from surge_backend.verify.limits import DAY_MS, VerifyLimits
 from surge_backend.verify.reading import ReadReport
-from surge_wire.report import Report
 from surge_wire.verdicts import NAMES
 
 DEVICE = "daaaaaaaaaaaaaaaa"
@@ -24,8 +23,7 @@ SMALL = VerifyLimits(boot_gap_max=10, seq_gap_max=100, boot_window=3, late_ms_ma
 
 
 def read(position: int, boot: int, seq: int, content: int = 0, previous_end: int | None = None) -> ReadReport:
-    report = Report(boot, seq, 0, previous_end=previous_end)
-    return ReadReport(position, 0, "", DEVICE, report, 1, bytes([content]) * 16, 100)
+    return ReadReport(position, 0, "", DEVICE, boot, seq, 1, 100, bytes([content]) * 16, previous_end)
 
 
 class Stream:
@@ -44,7 +42,7 @@ class Stream:
         stored = {name: self.stored[name] for name in names if name in self.stored}
         made = judge_reports(found, {DEVICE: self.status}, self.histories, stored, self.limits, self.now_ms)
         for accepted in made.accepted:
-            name = (DEVICE, accepted.report.boot, accepted.report.seq)
+            name = (DEVICE, accepted.boot, accepted.seq)
             assert name not in self.stored
             self.stored[name] = StoredReport(accepted.digest, 0, accepted.position)
         self.histories |= made.histories

@@ -53,6 +53,7 @@ def upgrade() -> None:
         sa.Column("last_report_ms", sa.BigInteger(), nullable=False),
         sa.Column("command_counter", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("device_id", name=op.f("pk_device_totals")),
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "log_heads",
