@@ -11,20 +11,17 @@ reading: it stops signing.
 """
 
 import asyncio
-import contextlib
-import errno
 import functools
-import signal
 import socket
-import ssl
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import NoReturn
 
 import anyio.to_thread
 import structlog
-import uvicorn
 from sqlalchemy import select
+from sqlalchemy.exc import DBAPIError
 
 from surge_backend.api.application import make_application
 from surge_backend.api.intake import Intake
@@ -40,13 +37,14 @@ from surge_backend.keys import SealError, SecretVault, read_log_key, read_master
 from surge_backend.log import MerkleLog
 from surge_backend.metrics import Metrics
 from surge_backend.observability import set_up_logging
-from surge_backend.opening import as_user_error, locked_data_dir, opened_database, shown_url
+from surge_backend.opening import as_user_error, locked_data_dir, opened_database, shown_url, unusable
 from surge_backend.projection import make_projector
-from surge_backend.settings import LimitSettings, ServerSettings, Settings, store_settings
+from surge_backend.server import announce, listening_socket, make_server, stops_on_signals
+from surge_backend.settings import LimitSettings, Settings, store_settings
 from surge_backend.telemetry.factory import make_store
 from surge_backend.telemetry.projector import Projector
 from surge_backend.telemetry.store import StoreUnavailable, TelemetryStore
-from surge_backend.upkeep import now_ms
+from surge_backend.upkeep import wall_clock_ms
 from surge_cli.errors import UserError
 
 # As many threads as the database has connections: one more would only wait for a connection.
@@ -64,51 +62,15 @@ def run_backend(settings: Settings) -> int:
     return 0
 
 
-@contextmanager
-def listening_socket(server: ServerSettings) -> Iterator[socket.socket]:
-    """A bound socket, so that a port in use shows before anything is opened. Raises UserError."""
-    where = f"[server] host = {server.host}, port = {server.port}"
-    try:
-        found = socket.getaddrinfo(server.host, server.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except socket.gaierror as error:
-        raise UserError(
-            f"no such address: {error.strerror}", where, "set host to an address of this machine"
-        ) from error
-    family, kind, protocol, _, address = found[0]
-    listener = socket.socket(family, kind, protocol)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.set_inheritable(False)
-        try:
-            listener.bind(address)
-        except OSError as error:
-            raise _cannot_bind(error, server, where) from error
-        yield listener
-    finally:
-        listener.close()
-
-
-def _cannot_bind(error: OSError, server: ServerSettings, where: str) -> UserError:
-    if error.errno == errno.EADDRINUSE:
-        return UserError(
-            f"port {server.port} is in use by another program",
-            where,
-            "stop that program, or set another port under [server] (0 takes any free one)",
-        )
-    if error.errno == errno.EACCES:
-        return UserError(f"port {server.port} needs more rights", where, "set a port from 1024 on")
-    return UserError(f"can't listen: {error.strerror}", where, "set host to an address of this machine")
-
-
 async def _serve(settings: Settings, listener: socket.socket) -> None:
     anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS_MAX
     async with opened_services(settings) as services:
         application = make_application(services, body_timeout_s=settings.server.body_timeout_s)
-        server = _make_server(settings.server, application)
-        with _stops_on_signals(server):
+        server = make_server(settings.server, application)
+        with stops_on_signals(server):
             async with asyncio.TaskGroup() as tasks:
                 projector = tasks.create_task(_keep_projecting(services.projector), name="projector")
-                announcer = tasks.create_task(_announce(settings.server, server, listener), name="announcer")
+                announcer = tasks.create_task(announce(settings.server, server, listener), name="announcer")
                 try:
                     await server.serve(sockets=[listener])
                 finally:
@@ -118,18 +80,25 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
 
 
 @asynccontextmanager
-async def opened_services(settings: Settings) -> AsyncIterator[Services]:
+async def opened_services(
+    settings: Settings,
+    *,
+    now_ms: Callable[[], int] = wall_clock_ms,
+    monotonic_s: Callable[[], float] = time.monotonic,
+) -> AsyncIterator[Services]:
     """Everything that the routes use, open; closed in reverse. Raises UserError."""
     async with AsyncExitStack() as stack:
         database = stack.enter_context(opened_database(settings))
         vault = read_master_key(settings.storage.master_key_path)
         log = MerkleLog(read_log_key(settings.storage.log_key_path).seed)
         check_master_key(settings, database, vault)
-        _open_log(log, database)
+        _open_log(log, database, now_ms())
         store = make_store(store_settings(settings))
         stack.push_async_callback(store.close)
         await _open_store(store)
         projector = make_projector(database, store, settings.telemetry.retry_max_s)
+        with database.read() as connection:
+            projector.notify(log.head(connection)[0].tree_size)  # so that the lag is right from the start
         metrics = Metrics()
         telemetry_points = Watched("points", store.count)
         telemetry_health = Watched("health", store.health)
@@ -156,7 +125,7 @@ async def opened_services(settings: Settings) -> AsyncIterator[Services]:
             telemetry_points=telemetry_points,
             telemetry_health=telemetry_health,
             now_ms=now_ms,
-            monotonic_s=time.monotonic,
+            monotonic_s=monotonic_s,
             retry_after_s=settings.limits.retry_after_s,
         )
         metrics.observe(functools.partial(_gauges, services))
@@ -179,15 +148,17 @@ def check_master_key(settings: Settings, database: Database, vault: SecretVault)
         ) from error
 
 
-def _open_log(log: MerkleLog, database: Database) -> None:
+def _open_log(log: MerkleLog, database: Database, time_ms: int) -> None:
     try:
         with database.write() as connection:
-            log.open(connection, now_ms())
+            log.open(connection, time_ms)
     except LogForked as error:
         # Auditors must be able to read what is stored; nothing is signed and no batch is taken.
         _log.critical("log_forked", error=str(error))
     except BackendError as error:
         raise as_user_error(error, shown_url(database)) from error
+    except DBAPIError as error:
+        raise unusable(error, shown_url(database)) from error
 
 
 async def _open_store(store: TelemetryStore) -> None:
@@ -226,7 +197,7 @@ def _gauges(services: Services) -> dict[str, tuple[str, float | None]]:
     }
 
 
-async def _keep_projecting(projector: Projector) -> None:
+async def _keep_projecting(projector: Projector) -> NoReturn:
     """Run the projector for ever. A defect in it is logged and tried again: batches must go on."""
     while True:
         try:
@@ -234,88 +205,3 @@ async def _keep_projecting(projector: Projector) -> None:
         except Exception:
             _log.exception("projector_failed", restart_in_s=PROJECTOR_RESTART_S)
         await asyncio.sleep(PROJECTOR_RESTART_S)
-
-
-class _Server(uvicorn.Server):
-    """uvicorn, but for its signal handlers: it would raise the signal again before we have closed."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.answers = asyncio.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """As uvicorn does, then tell that connections are accepted."""
-        await super().startup(sockets)
-        self.answers.set()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave signals to `_stops_on_signals`."""
-        yield
-
-
-def _make_server(server: ServerSettings, application: object) -> _Server:
-    config = uvicorn.Config(
-        application,  # type: ignore[arg-type]
-        http="h11",
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=bool(server.trusted_proxies),
-        forwarded_allow_ips=list(server.trusted_proxies),
-        limit_concurrency=server.connections_max,
-        timeout_keep_alive=server.keep_alive_s,
-        timeout_graceful_shutdown=server.shutdown_timeout_s,
-        ssl_certfile=server.tls_certificate,
-        ssl_keyfile=server.tls_key,
-    )
-    try:
-        config.load()
-    except (ssl.SSLError, OSError) as error:
-        raise UserError(
-            f"TLS can't be set up: {error}",
-            f"[server] tls_certificate = {server.tls_certificate}, tls_key = {server.tls_key}",
-            "give a PEM certificate and the key that belongs to it",
-        ) from error
-    return _Server(config)
-
-
-@contextmanager
-def _stops_on_signals(server: uvicorn.Server) -> Iterator[None]:
-    loop = asyncio.get_running_loop()
-
-    def stop() -> None:
-        _log.info("stopping")
-        server.should_exit = True
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop)
-    try:
-        yield
-    finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)
-
-
-def shown_address(server: ServerSettings, listener: socket.socket) -> str:
-    """The URL that people and programs on this machine use."""
-    host, port = listener.getsockname()[:2]
-    scheme = "https" if server.has_tls else "http"
-    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
-
-
-async def _announce(server: ServerSettings, running: _Server, listener: socket.socket) -> None:
-    """Say where the API is once it answers: one line on stdout, which programs may wait for."""
-    address = shown_address(server, listener)
-    if not server.is_loopback and not server.has_tls:
-        _log.warning(
-            "plain_http",
-            address=address,
-            what="tokens and enrolled secrets travel in clear text; who listens on the way can use them",
-            remedy="let a proxy speak TLS before it, or set tls_certificate and tls_key",
-        )
-    await running.answers.wait()
-    _log.info("listening", address=address)
-    print(f"surge backend: {address} (API: {address}/docs)", flush=True)  # noqa: T201

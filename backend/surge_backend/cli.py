@@ -19,7 +19,7 @@ SUMMARY = "Run the backend: it verifies what gateways forward, pays for it, and 
 
 _PRIVATE_UMASK = 0o077
 _CONFIG_DEFAULT = "backend.toml"
-TOKEN_LABEL_DEFAULT = "made offline"  # noqa: S105: a label
+LABEL_DEFAULT = "made offline"
 
 _COMMANDS = {
     "run": "run the backend (the default)",
@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _add_token_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--role", required=True, choices=[role.value for role in Role])
     parser.add_argument("--subject", default="", metavar="ID", help="the owner's or gateway's id")
-    parser.add_argument("--label", default=TOKEN_LABEL_DEFAULT, help="what the token is for")
+    parser.add_argument("--label", default=LABEL_DEFAULT, help="what the token is for")
     parser.add_argument("--expires-in-days", type=int, metavar="N", help="default: never")
     parser.add_argument("--out", required=True, metavar="FILE", help="a new file for the token (mode 0600)")
 

@@ -54,7 +54,7 @@ def locked_data_dir(settings: Settings) -> Iterator[Path]:
 
 @contextmanager
 def opened_database(settings: Settings) -> Iterator[Database]:
-    """The database, brought to this version's tables. Raises UserError where there is none, or a newer one."""
+    """The database, brought to this version's tables. Raises UserError for none, or a newer one."""
     database = connect(settings)
     try:
         try:

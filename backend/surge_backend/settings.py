@@ -25,7 +25,7 @@ ENV_PREFIX = "SURGE_BACKEND"
 DATA_DIR_DEFAULT = Path("surge-data")
 MASTER_KEY_NAME = "master.key"
 LOG_KEY_NAME = "log.key"
-ADMIN_TOKEN_NAME = "admin.token"  # noqa: S105: a file's name
+ADMIN_FILE_NAME = "admin.token"
 DATABASE_NAME = "surge.db"
 TELEMETRY_NAME = "telemetry.duckdb"
 
@@ -91,7 +91,7 @@ class StorageSettings:
     @property
     def admin_token_path(self) -> Path:
         """Where `init` leaves the first admin token."""
-        return self.data_dir / ADMIN_TOKEN_NAME
+        return self.data_dir / ADMIN_FILE_NAME
 
     @property
     def url(self) -> str:
@@ -126,7 +126,7 @@ class TelemetrySettings:
     memory_max_mb: int = setting(512, minimum=64, maximum=1_048_576, help="past it DuckDB uses the disk")
     threads: int = setting(2, minimum=1, maximum=256)
     retry_max_s: float = setting(
-        60.0, minimum=0.1, maximum=3_600, help="pause between tries, while it is down"
+        60.0, minimum=0.5, maximum=3_600, help="pause between tries, while it is down"
     )
 
 

@@ -37,8 +37,8 @@ from surge_cli.errors import UserError
 _DAY_MS = 86_400_000
 
 _FIRST_SETTINGS = """\
-# Settings of `surge backend`: delete or change what you like. What isn't here has its default; the example file
-# backend.example.toml in Surge's sources lists everything.
+# Settings of `surge backend`: delete or change what you like. What isn't here has its default; the example
+# file backend.example.toml in Surge's sources lists everything.
 
 [server]
 host = "127.0.0.1"
@@ -49,7 +49,7 @@ data_dir = "surge-data"
 """
 
 
-def now_ms() -> int:
+def wall_clock_ms() -> int:
     """The wall clock in milliseconds since 1970."""
     return time.time_ns() // 1_000_000
 
@@ -101,7 +101,7 @@ def _make_database(settings: Settings, log_key: LogKey) -> str:
     try:
         upgrade(database)
         with database.write() as connection:
-            time_ms = now_ms()
+            time_ms = wall_clock_ms()
             open_issuance(connection)
             ensure_first_tariff(connection, time_ms)
             MerkleLog(log_key.seed).open(connection, time_ms)
@@ -131,8 +131,8 @@ def _what_was_made(config: Path, settings: Settings) -> list[str]:
         "The backend is set up.",
         f"  settings     {config}",
         f"  data         {storage.data_dir}",
-        f"  master key   {storage.master_key_path}   keep a copy elsewhere: without it no device can be checked",
-        f"  log key      {storage.log_key_path}   keep a copy elsewhere: receipts are verified with it",
+        f"  master key   {storage.master_key_path}   keep a copy: without it no device can be checked",
+        f"  log key      {storage.log_key_path}   keep a copy: receipts are verified with it",
         f"  admin token  {storage.admin_token_path}",
         f"Next: surge backend --config {config}",
     ]
@@ -159,7 +159,7 @@ def make_token(
                     require_owner(connection, subject_id)
                 elif role is Role.GATEWAY:
                     get_gateway(connection, subject_id)
-                time_ms = now_ms()
+                time_ms = wall_clock_ms()
                 expires_ms = None if expires_in_days is None else time_ms + expires_in_days * _DAY_MS
                 issued = issue_token(connection, role, subject_id, label, time_ms, expires_ms)
                 # before the commit: if the file can't be made, there is no token either
@@ -173,7 +173,7 @@ def make_token(
 
 
 def check(settings: Settings, *, quick: bool) -> int:
-    """Check every invariant that the database can show; prints each with its violations. 1 if one is broken."""
+    """Check every invariant that the database can show; prints each. 1 if one is broken."""
     from surge_backend.invariants import check_invariants
 
     read_master_key(settings.storage.master_key_path)

@@ -41,11 +41,11 @@ OPENAPI_PATH = "/openapi.json"
 _DESCRIPTION = """\
 Devices report, gateways collect and sign, this backend verifies and pays.
 
-* **Tokens** go into `Authorization: Bearer <token>`. Roles: `admin`, `owner`, `gateway`, `auditor`. Enrolment tokens enrol
-  one device or gateway and do nothing else. The log, the tariffs and the statistics are public.
+* **Tokens** go into `Authorization: Bearer <token>`. Roles: `admin`, `owner`, `gateway`, `auditor`. Enrolment
+  tokens enrol one device or gateway and do nothing else. The log, the tariffs and the statistics are public.
 * **Errors** are problem details (RFC 9457) with a stable `code`, and a `remedy` where there is one.
-* **Money** is integer micro-credits, **times** are milliseconds since 1970 (`*_ms`), ids are a letter and 16 base32
-  characters. Lists go on with `after_id` or `before`, and say their limits.
+* **Money** is integer micro-credits, **times** are milliseconds since 1970 (`*_ms`), ids are a letter and 16
+  base32 characters. Lists go on with `after_id` or `before`, and say their limits.
 """
 
 _TAGS = [
@@ -115,7 +115,7 @@ def _around(app: FastAPI, services: Services, body_timeout_s: float) -> ASGIApp:
 
 
 def _describe(app: FastAPI) -> dict[str, Any]:
-    """The OpenAPI description: FastAPI's, with our problem schema, security schemes and without its own 422."""
+    """The OpenAPI description: FastAPI's, with our problems and security schemes, without its own 422."""
     schema = get_openapi(
         title=app.title,
         version=app.version,

@@ -83,7 +83,7 @@ async def post_batch(request: Request, principal: CurrentPrincipal, services: Se
 )
 def get_batch(
     batch_hash: Annotated[
-        str, Path(pattern="^[0-9a-f]{64}$", description="SHA-256 of the payload, as the settlement has it")
+        str, Path(pattern="^[0-9a-f]{64}$", description="SHA-256 of the envelope, as the settlement has it")
     ],
     principal: CurrentPrincipal,
     services: ServicesDep,

@@ -36,7 +36,7 @@ class Answer:
 
 
 class Intake:
-    """The one way to `Ingest`. `notify(log_index)` tells of a new entry."""
+    """The one way to `Ingest`. `notify(tree_size)` tells of a new entry."""
 
     def __init__(
         self,
@@ -101,5 +101,5 @@ class Intake:
         if result.is_new:
             for code, count in Counter(result.settlement.verdicts()).items():
                 self._metrics.reports(NAMES[code], count)
-            self._notify(result.log_index)
+            self._notify(result.log_index + 1)
         return Answer(result.answer, result.is_new)

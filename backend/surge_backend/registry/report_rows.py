@@ -35,7 +35,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class BootGaps:
-    """One boot's counters. `missing` are inclusive ranges of seq; `missing_count` covers those left out too."""
+    """One boot's counters. `missing` are inclusive ranges of seq, `missing_count` covers all of them."""
 
     boot: int
     seq_max: int
@@ -62,7 +62,7 @@ def rejected_counts(connection: Connection, device_id: str) -> dict[int, int]:
         .where(rejections.c.device_id == device_id)
         .group_by(rejections.c.code)
     )
-    return {code: count for code, count in rows}
+    return {row[0]: row[1] for row in rows}
 
 
 def list_rejections(

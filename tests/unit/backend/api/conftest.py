@@ -1,6 +1,5 @@
 """The real application over a real database file and a real DuckDB file, reached without a socket."""
 
-import dataclasses
 import io
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -68,6 +67,7 @@ class Gateway:
     next_seq: int = 0
     previous: bytes = FIRST_PREVIOUS
     payload: bytes = b""
+    envelope: bytes = b""
 
     @property
     def auth(self) -> dict[str, str]:
@@ -79,7 +79,8 @@ class Gateway:
         self.payload = encode_batch(
             Batch(reports=reports, received_ms=[1_800_000_000_000] * len(reports), **fields)
         )
-        return seal_batch(self.gateway_id, ed25519.signer(seed or self.seed), self.payload)
+        self.envelope = seal_batch(self.gateway_id, ed25519.signer(seed or self.seed), self.payload)
+        return self.envelope
 
     def move_on(self) -> None:
         self.next_seq += 1
@@ -174,10 +175,9 @@ async def world(tmp_path: Path, settings_text: str) -> AsyncIterator[World]:
     settings = read_settings(config, {})
     admin = bearer(settings.storage.admin_token_path.read_text().strip())
     clock = Clock()
-    async with opened_services(settings) as opened:
-        services = dataclasses.replace(
-            opened, now_ms=lambda: clock.now_ms, monotonic_s=lambda: clock.monotonic_s
-        )
+    async with opened_services(
+        settings, now_ms=lambda: clock.now_ms, monotonic_s=lambda: clock.monotonic_s
+    ) as services:
         application = make_application(services, body_timeout_s=settings.server.body_timeout_s)
         transport = httpx.ASGITransport(application, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://surge") as client:

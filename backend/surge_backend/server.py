@@ -1,0 +1,146 @@
+"""The HTTP server around the API: its socket, TLS, signals, and the line that says where it listens.
+
+Place in the flow: `app` opens the services, this serves them. Knows nothing of routes.
+
+Rules kept: a port in use shows before anything is opened; signals set a flag and nothing else, so that what
+was begun is finished; plain HTTP that other machines can reach is warned of at every start.
+"""
+
+import asyncio
+import contextlib
+import errno
+import signal
+import socket
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import structlog
+import uvicorn
+from starlette.types import ASGIApp
+
+from surge_backend.settings import ServerSettings
+from surge_cli.errors import UserError
+
+_log = structlog.get_logger("surge.backend")
+
+
+@contextmanager
+def listening_socket(server: ServerSettings) -> Iterator[socket.socket]:
+    """A bound socket, so that a port in use shows before anything is opened. Raises UserError."""
+    where = f"[server] host = {server.host}, port = {server.port}"
+    try:
+        found = socket.getaddrinfo(server.host, server.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except socket.gaierror as error:
+        raise UserError(
+            f"no such address: {error.strerror}", where, "set host to an address of this machine"
+        ) from error
+    family, kind, protocol, _, address = found[0]
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.set_inheritable(False)
+        try:
+            listener.bind(address)
+        except OSError as error:
+            raise _cannot_bind(error, server, where) from error
+        yield listener
+    finally:
+        listener.close()
+
+
+def _cannot_bind(error: OSError, server: ServerSettings, where: str) -> UserError:
+    if error.errno == errno.EADDRINUSE:
+        return UserError(
+            f"port {server.port} is in use by another program",
+            where,
+            "stop that program, or set another port under [server] (0 takes any free one)",
+        )
+    if error.errno == errno.EACCES:
+        return UserError(f"port {server.port} needs more rights", where, "set a port from 1024 on")
+    return UserError(f"can't listen: {error.strerror}", where, "set host to an address of this machine")
+
+
+class Server(uvicorn.Server):
+    """uvicorn, but for its signal handlers: it would raise the signal again before we have closed."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.answers = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn does, then tell that connections are accepted."""
+        await super().startup(sockets)
+        self.answers.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals to `stops_on_signals`."""
+        yield
+
+
+def make_server(server: ServerSettings, application: ASGIApp) -> Server:
+    config = uvicorn.Config(
+        application,
+        http="h11",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=bool(server.trusted_proxies),
+        forwarded_allow_ips=list(server.trusted_proxies),
+        limit_concurrency=server.connections_max,
+        timeout_keep_alive=server.keep_alive_s,
+        timeout_graceful_shutdown=server.shutdown_timeout_s,
+        ssl_certfile=server.tls_certificate,
+        ssl_keyfile=server.tls_key,
+    )
+    try:
+        config.load()
+    except (ssl.SSLError, OSError) as error:
+        raise UserError(
+            f"TLS can't be set up: {error}",
+            f"[server] tls_certificate = {server.tls_certificate}, tls_key = {server.tls_key}",
+            "give a PEM certificate and the key that belongs to it",
+        ) from error
+    return Server(config)
+
+
+@contextmanager
+def stops_on_signals(server: uvicorn.Server) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        _log.info("stopping")
+        server.should_exit = True
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    try:
+        yield
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+
+def shown_address(server: ServerSettings, listener: socket.socket) -> str:
+    """The URL that people and programs on this machine use."""
+    host, port = listener.getsockname()[:2]
+    scheme = "https" if server.has_tls else "http"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
+async def announce(server: ServerSettings, running: Server, listener: socket.socket) -> None:
+    """Say where the API is once it answers: one line on stdout, which programs may wait for."""
+    address = shown_address(server, listener)
+    if not server.is_loopback and not server.has_tls:
+        _log.warning(
+            "plain_http",
+            address=address,
+            what="tokens and enrolled secrets travel in clear text; who listens on the way can use them",
+            remedy="let a proxy speak TLS before it, or set tls_certificate and tls_key",
+        )
+    await running.answers.wait()
+    _log.info("listening", address=address)
+    print(f"surge backend: {address} (API: {address}/docs)", flush=True)  # noqa: T201
