@@ -2,9 +2,9 @@
 
 Place in the flow: provisioning. ``enrol`` makes the device's secret here, has the backend give it an id,
 and writes the data directory that the firmware reads; ``run`` starts the real firmware in MicroPython on
-that directory. Does not flash boards. Rules kept: the secret is on disk before the backend hears of it, so
-a lost answer costs nothing (the same token and secret get the same id); it is never printed and never an
-argument; files are for their owner only.
+that directory. Does not flash boards. Rules kept: the secret and the token are never printed and never an
+argument; ``run`` starts the firmware again when it asks for that, as a board's reset would, and lets it end
+in order when it is interrupted itself.
 """
 
 import argparse
@@ -17,12 +17,15 @@ from pathlib import Path
 from surge_cli.errors import UserError
 from surge_cli.firmware_build import BOARDS, build_firmware
 from surge_cli.micropython import find_micropython
-from surge_cli.provisioning import Enrolment, enrol_device
+from surge_cli.provisioning import IDENTITY_FILE, Enrolment, enrol_device
 
 SUMMARY = "enrol a device, or run this machine as one"
 
 RESTART_EXIT_CODE = 75  # what the firmware leaves with when it wants to be started again (boards/linux)
 TOKEN_LEN_MAX = 512
+INTERVAL_S = (0.05, 86_400)  # what the firmware's settings allow
+HEAP = re.compile(r"[1-9][0-9]{0,9}[kKmM]?")
+SIGNAL_EXIT_CODE = 128  # and the signal's number, as shells have it
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,6 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     enrol.add_argument("--board", default="linux", choices=BOARDS)
     enrol.add_argument("--broker", default="127.0.0.1:1883", metavar="HOST:PORT")
     enrol.add_argument("--interval", default=10.0, type=float, metavar="SECONDS", help="between two reports")
+    enrol.add_argument(
+        "--plain-http", action="store_true", help="allow http:// to another machine, on a trusted network"
+    )
     run_parser = commands.add_parser("run", help="run the firmware on this machine")
     run_parser.add_argument("directory", type=Path, metavar="DIR", help="what `enrol` wrote")
     run_parser.add_argument("--heap", default="256k", metavar="SIZE", help="the device's heap (default 256k)")
@@ -69,12 +75,19 @@ def parse_address(text: str) -> tuple[str, int]:
 
 def _enrol(args: argparse.Namespace) -> int:
     host, port = parse_address(args.broker)
+    if not INTERVAL_S[0] <= args.interval <= INTERVAL_S[1]:
+        raise UserError(
+            "not an interval",
+            f"--interval {args.interval}",
+            f"choose {INTERVAL_S[0]} to {INTERVAL_S[1]} seconds",
+        )
     wanted = Enrolment(
         backend_url=args.backend,
         token=read_token(args.enrolment_token_file),
         name=args.name,
         board=args.board,
         settings={"broker_host": host, "broker_port": port, "report_interval_s": args.interval},
+        plain_http=args.plain_http,
     )
     device_id = enrol_device(wanted, args.out, secrets.token_bytes)
     print(f"{device_id} is enrolled; its data is in {args.out}")
@@ -82,7 +95,9 @@ def _enrol(args: argparse.Namespace) -> int:
 
 
 def _run(directory: Path, heap: str) -> int:
-    if not (directory / "identity.json").is_file():
+    if not HEAP.fullmatch(heap):
+        raise UserError("not a size", f"--heap {heap}", "write it as 256k or 1m, for example")
+    if not (directory / IDENTITY_FILE).is_file():
         raise UserError("no device lives here", str(directory), "make one with `surge device enrol`")
     interpreter = find_micropython()
     firmware = build_firmware(directory.resolve() / "firmware")
@@ -95,6 +110,16 @@ def _run(directory: Path, heap: str) -> int:
     ]
     environment = {**os.environ, "MICROPYPATH": f".frozen:{firmware}"}
     while True:
-        code = subprocess.run(command, env=environment, check=False).returncode
+        code = _wait(subprocess.Popen(command, env=environment))
         if code != RESTART_EXIT_CODE:
             return code
+
+
+def _wait(process: subprocess.Popen[bytes]) -> int:
+    """Its exit code; an interrupt from the keyboard went to it as well, and it ends in order."""
+    while True:
+        try:
+            code = process.wait()
+        except KeyboardInterrupt:
+            continue
+        return code if code >= 0 else SIGNAL_EXIT_CODE - code

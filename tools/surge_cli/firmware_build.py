@@ -3,7 +3,7 @@
 Place in the flow: ``surge demo`` and ``surge device run`` start what this makes, and images for boards are
 made from it. Does not flash, run or sign anything. Rules kept: bytecode only (no native code), so one build
 serves every chip; a source that doesn't compile is an error that names it; the folder appears complete or
-not at all.
+not at all, and replaces nothing but an earlier build.
 """
 
 import os
@@ -22,9 +22,7 @@ BOARDS = ("linux", "esp32", "pico_w")
 HOST_MODULES = frozenset(
     ("batch", "cbor_cpython", "ed25519", "merkle", "receipt", "settlement", "submission", "units", "verdicts")
 )
-# The start is left as source, at the top: boards look for it there, and on Linux only a program that is
-# started as
-# a source file hears an interrupt.
+# The start is left as source, at the top: boards look for it there.
 MAIN = "main.py"
 # Bytes of RAM count on a board and line numbers cost some: -O3 leaves them and the asserts out.
 OPTIMISE = "-O3"
@@ -50,6 +48,8 @@ def sources(board: str) -> list[tuple[Path, Path]]:
 def build_firmware(destination: Path, board: str = "linux") -> Path:
     """Compile everything ``board`` runs into ``destination`` (made, or replaced) and return it."""
     compiler = _compiler()
+    if destination.exists() and not (destination / MAIN).is_file():
+        raise UserError("this is no firmware to replace", str(destination), "choose another place")
     destination.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{destination.name}-", dir=destination.parent))
     try:
