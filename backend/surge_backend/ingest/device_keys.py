@@ -9,7 +9,7 @@ Rules it keeps: a device's secret never changes, so its derived key may be remem
 ``devices.revision``, which rises with every change to any row, so one small query tells whether anything has.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any, Final
@@ -19,8 +19,11 @@ from sqlalchemy import Connection, select
 from surge_backend.db.bulk import fetch_one, select_by_keys
 from surge_backend.db.schema import devices
 from surge_backend.errors import KeyUnreadable
+from surge_backend.verify.device import DeviceKey
 from surge_backend.verify.mac import MacKey
+from surge_wire.errors import DecodeError
 from surge_wire.hkdf import INFO_REPORT, derive_key
+from surge_wire.ids import DEVICE, decode_id
 
 DEVICES_REMEMBERED_MAX: Final = (
     100_000  # about 60 MB; past it, those that came first are read again when needed
@@ -31,22 +34,16 @@ _KEYS: Final = "SELECT id, secret_sealed, owner_id, gateway_id, status FROM devi
 
 
 @dataclass(frozen=True, slots=True)
-class DeviceKey:
-    """One enrolled device."""
-
-    device_id: str
-    mac: MacKey
-    owner_id: str
-    gateway_id: str | None
-    status: str
-
-
-@dataclass(frozen=True, slots=True)
 class KnownDevices:
-    """Those of the devices asked for that are enrolled, as of ``revision``."""
+    """Those of the devices asked for that are enrolled, as of ``revision``; by the id as bytes, as envelopes
+    have it."""
 
     revision: int
-    by_id: Mapping[str, DeviceKey]
+    by_kid: Mapping[bytes, DeviceKey]
+
+    def by_id(self) -> dict[str, DeviceKey]:
+        """The same by the id as text."""
+        return {key.device_id: key for key in self.by_kid.values()}
 
 
 class DeviceKeys:
@@ -60,31 +57,33 @@ class DeviceKeys:
     ) -> None:
         self._unseal = unseal
         self._remembered_max = remembered_max
-        self._known: dict[str, DeviceKey] = {}
+        self._known: dict[bytes, DeviceKey] = {}
         self._revision = -1
         self._lock = Lock()
 
-    def load(self, connection: Connection, device_ids: Collection[str]) -> KnownDevices:
-        """The enrolled ones of ``device_ids``, as ``connection`` sees them, or newer. Raises
-        KeyUnreadable."""
+    def load(self, connection: Connection, kids: Collection[bytes]) -> KnownDevices:
+        """The enrolled ones of ``kids``, as ``connection`` sees them, or newer. What can't be an id is none.
+
+        Raises KeyUnreadable.
+        """
         with self._lock:
             self._follow(connection)
             known = self._known
-            found = {device_id: known[device_id] for device_id in device_ids if device_id in known}
-            missing = [(device_id,) for device_id in device_ids if device_id not in known]
-            for row in select_by_keys(connection, _KEYS, missing):
-                found[row[0]] = known[row[0]] = self._open(row)
-            while len(known) > self._remembered_max:
-                del known[next(iter(known))]
+            found = {kid: known[kid] for kid in kids if kid in known}
+            if len(found) < len(kids):
+                missing = [(device_id,) for device_id in _ids(kid for kid in kids if kid not in known)]
+                for row in select_by_keys(connection, _KEYS, missing):
+                    kid = row[0].encode()
+                    found[kid] = known[kid] = self._open(row)
+                while len(known) > self._remembered_max:
+                    del known[next(iter(known))]
             return KnownDevices(self._revision, found)
 
-    def refresh(
-        self, connection: Connection, before: KnownDevices, device_ids: Collection[str]
-    ) -> KnownDevices:
+    def refresh(self, connection: Connection, before: KnownDevices, kids: Collection[bytes]) -> KnownDevices:
         """``before`` if nothing has changed since, and otherwise what `load` gives now."""
         if fetch_one(connection, _NEWEST)[0] == before.revision:
             return before
-        return self.load(connection, device_ids)
+        return self.load(connection, kids)
 
     def _follow(self, connection: Connection) -> None:
         """Take over what changed since the last look."""
@@ -98,9 +97,10 @@ class DeviceKeys:
                 )
             )
             for device_id, owner_id, gateway_id, status in changed:
-                before = self._known.get(device_id)
+                kid = device_id.encode()
+                before = self._known.get(kid)
                 if before is not None:
-                    self._known[device_id] = DeviceKey(device_id, before.mac, owner_id, gateway_id, status)
+                    self._known[kid] = DeviceKey(device_id, before.mac, owner_id, gateway_id, status)
         self._revision = newest
 
     def _open(self, row: tuple[Any, ...]) -> DeviceKey:
@@ -114,3 +114,11 @@ class DeviceKeys:
                 f"the secret of {device_id} doesn't open; is the master key the one it was sealed under?"
             ) from error
         return DeviceKey(device_id, MacKey(derive_key(secret, INFO_REPORT)), owner_id, gateway_id, status)
+
+
+def _ids(kids: Iterable[bytes]) -> Iterator[str]:
+    for kid in kids:
+        try:
+            yield decode_id(DEVICE, kid)
+        except DecodeError:
+            continue

@@ -13,10 +13,10 @@ from sqlalchemy import Connection, func, select, update
 
 from surge_backend.db.alarms import DEVICE_FROZEN, raise_alarm
 from surge_backend.db.schema import ACTIVE, FROZEN, devices
-from surge_backend.ingest.device_keys import DeviceKey
 from surge_backend.ledger.holds import hold_device
 from surge_backend.ledger.posting import open_owner_accounts
 from surge_backend.ledger.pricing import owner_account
+from surge_backend.verify.device import DeviceKey
 from surge_backend.verify.evidence import Evidence
 
 

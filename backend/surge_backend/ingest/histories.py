@@ -18,7 +18,7 @@ from surge_backend.db.schema import device_boots, device_totals
 from surge_backend.verify.history import BootHistory, DeviceHistory
 
 HISTORIES_REMEMBERED_MAX: Final = (
-    50_000  # devices, about 50 MB; past it, those used longest ago are read again
+    50_000  # devices, about 50 MB; past it, those that came first are read again
 )
 
 _BOOT_COLUMNS: Final = (
@@ -75,10 +75,7 @@ class Histories:
         self._changed = {}
         known = self._known
         missing = [(device_id,) for device_id in device_ids if device_id not in known]
-        found = {}
-        for device_id in device_ids:
-            if device_id in known:
-                found[device_id] = known[device_id] = known.pop(device_id)  # the newest used stand last
+        found = {device_id: known[device_id] for device_id in device_ids if device_id in known}
         for history in self._read(connection, missing):
             found[history.device_id] = known[history.device_id] = history
         while len(known) > self._remembered_max:

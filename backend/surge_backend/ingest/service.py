@@ -30,7 +30,7 @@ from surge_backend.ingest.submission import Submission
 from surge_backend.log import MerkleLog
 from surge_backend.verify.limits import DEFAULT_LIMITS, VerifyLimits
 from surge_backend.verify.plain import read_reports
-from surge_backend.verify.reading import ReadReport, named_devices
+from surge_backend.verify.reading import ReadReport, claimed_kids
 from surge_wire.settlement import Settlement, decode_settlement
 
 
@@ -87,17 +87,15 @@ class Ingest:
             before = opening.settled_before(connection, sender, submission)
             if before is not None:
                 return _repeated(before)
-            named = _named(submission)
-            known = self._keys.load(connection, named)
-        read = read_reports(
-            submission.batch.reports, {device_id: key.mac for device_id, key in known.by_id.items()}
-        )
+            kids = _claimed(submission)
+            known = self._keys.load(connection, kids)
+        read = read_reports(submission.batch.reports, known.by_kid)
         try:
-            return self._settle(submission, read, named, known, now_ms, careful=False)
+            return self._settle(submission, read, kids, known, now_ms, careful=False)
         except NamesTaken:
             pass
         try:
-            return self._settle(submission, read, named, known, now_ms, careful=True)
+            return self._settle(submission, read, kids, known, now_ms, careful=True)
         except NamesTaken:
             raise InvariantViolated("a report's name is taken and yet not stored") from None
 
@@ -105,7 +103,7 @@ class Ingest:
         self,
         submission: Submission,
         read: list[ReadReport],
-        named: set[str],
+        kids: set[bytes],
         known: KnownDevices,
         now_ms: int,
         careful: bool,
@@ -116,18 +114,19 @@ class Ingest:
             if before is not None:
                 return _repeated(before)
             opening.check_chain(sender, submission)
-            keys = self._keys.refresh(connection, known, named).by_id
+            keys = self._keys.refresh(connection, known, kids).by_id()
             settled = self._settler.settle(connection, sender, submission, read, keys, now_ms, careful)
         self._log.confirm(settled.appended)
         return SubmissionResult(settled.answer, settled.settlement, settled.appended.index, True)
 
 
-def _named(submission: Submission) -> set[str]:
+def _claimed(submission: Submission) -> set[bytes]:
+    """Every device that the batch speaks of, or what stands in a device's place."""
     batch = submission.batch
-    named = named_devices(batch.reports)
-    named.update(window.device_id for window in batch.windows)
-    named.update(item.device_id for item in batch.summarised)
-    return named
+    kids = claimed_kids(batch.reports)
+    kids.update(window.device_id.encode() for window in batch.windows)
+    kids.update(item.device_id.encode() for item in batch.summarised)
+    return kids
 
 
 def _repeated(row: Any) -> SubmissionResult:

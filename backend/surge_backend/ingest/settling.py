@@ -16,7 +16,6 @@ from sqlalchemy import Connection
 from surge_backend.db.bulk import select_by_keys
 from surge_backend.errors import InvariantViolated
 from surge_backend.ingest import records
-from surge_backend.ingest.device_keys import DeviceKey
 from surge_backend.ingest.freezing import freeze_device
 from surge_backend.ingest.histories import Histories
 from surge_backend.ingest.submission import Sender, Submission
@@ -31,6 +30,7 @@ from surge_backend.ledger.pricing import (
 )
 from surge_backend.ledger.tariffs import tariff_at
 from surge_backend.log import Appended, MerkleLog
+from surge_backend.verify.device import DeviceKey
 from surge_backend.verify.history import DeviceHistory
 from surge_backend.verify.judging import (
     Judgement,
@@ -96,8 +96,7 @@ class Settler:
         histories = self.histories.load(connection, devices, tree_size)
         names = _all_names(read) if careful else names_to_look_up(read, histories)
         stored = _load_stored(connection, names)
-        statuses = {device_id: keys[device_id].status for device_id in devices}
-        judgement = judge_reports(read, statuses, histories, stored, self.limits, now_ms)
+        judgement = judge_reports(read, keys, histories, stored, self.limits, now_ms)
 
         tariff = tariff_at(connection, now_ms)
         priced = _price(connection, tariff, histories, judgement, keys, sender.owner_id)

@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from surge_backend.db.schema import FROZEN, RETIRED
+from surge_backend.verify.device import DeviceKey
 from surge_backend.verify.evidence import Evidence
 from surge_backend.verify.history import DeviceHistory
 from surge_backend.verify.limits import VerifyLimits
@@ -77,16 +78,16 @@ def names_to_look_up(
 
 def judge_reports(
     reports: Sequence[ReadReport],
-    statuses: Mapping[str, str],
+    devices: Mapping[str, DeviceKey],
     histories: Mapping[str, DeviceHistory],
     stored: Mapping[ReportName, StoredReport],
     limits: VerifyLimits,
     now_ms: int,
 ) -> Judgement:
-    """Decide on every report. ``statuses`` and ``histories`` are of the devices whose reports read well; a
+    """Decide on every report. ``devices`` and ``histories`` are of the devices whose reports read well; a
     device without a history has sent nothing yet. ``stored`` answers for `names_to_look_up`. None of them is
     changed."""
-    judge = _Judge(statuses, histories, stored, limits, now_ms)
+    judge = _Judge(devices, histories, stored, limits, now_ms)
     for read in reports:
         judge.judge(read)
     return judge.made
@@ -95,14 +96,14 @@ def judge_reports(
 class _Judge:
     def __init__(
         self,
-        statuses: Mapping[str, str],
+        devices: Mapping[str, DeviceKey],
         histories: Mapping[str, DeviceHistory],
         stored: Mapping[ReportName, StoredReport],
         limits: VerifyLimits,
         now_ms: int,
     ) -> None:
         self.made = Judgement()
-        self._statuses = statuses
+        self._devices = devices
         self._histories = histories
         self._stored = stored
         self._limits = limits
@@ -125,7 +126,7 @@ class _Judge:
             self._accept(read, device_id, history)
 
     def _verdict(self, read: ReadReport, device_id: str, history: DeviceHistory) -> tuple[int, str]:
-        status = self._statuses[device_id]
+        status = self._devices[device_id].status
         if status == RETIRED:
             return DEVICE_RETIRED, "the device is retired"
         frozen = status == FROZEN or device_id in self._frozen
@@ -189,7 +190,8 @@ class _Judge:
         if read.boot < history.boot_max:
             if read.boot < history.boot_max - limits.boot_window:
                 return BOOT_ROLLBACK, (
-                    f"boot {read.boot} is more than {limits.boot_window} before the newest, {history.boot_max}"
+                    f"boot {read.boot} is more than {limits.boot_window} before the newest,"
+                    f" {history.boot_max}"
                 )
             since = history.successor_first_seen_ms(read.boot)
             if since is not None and self._now_ms - since > limits.late_ms_max:

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from cbor2 import CBORDecodeError, loads
 
-from surge_backend.verify.mac import MacKey
+from surge_backend.verify.device import DeviceKey
 from surge_backend.verify.pack import plain_samples
 from surge_backend.verify.reading import DIGEST_LEN, KID_AT, ReadReport, read_whole
 from surge_wire.cbor_cpython import _SEMANTIC_DECODERS as REFUSE_TAGS
@@ -62,21 +62,17 @@ _COUNTERS: Final = (USAGE_REPORTS, USAGE_SAMPLES, USAGE_BYTES, USAGE_DROPPED)
 _MEASURED: Final = (USAGE_FUEL, USAGE_ENERGY_UJ)
 
 
-def read_reports(envelopes: Sequence[bytes], report_keys: Mapping[str, MacKey]) -> list[ReadReport]:
-    """Read every envelope; ``report_keys`` holds the key of every device that is enrolled and named in the
-    batch."""
-    by_kid = {device_id.encode(): (device_id, key) for device_id, key in report_keys.items()}
+def read_reports(envelopes: Sequence[bytes], devices: Mapping[bytes, DeviceKey]) -> list[ReadReport]:
+    """Read every envelope; ``devices`` are those enrolled among `claimed_kids`, by kid."""
     read = []
     for position, envelope in enumerate(envelopes):
-        found = _read_plain(position, envelope, by_kid)
-        read.append(read_whole(position, envelope, report_keys) if found is None else found)
+        found = _read_plain(position, envelope, devices)
+        read.append(read_whole(position, envelope, devices) if found is None else found)
     return read
 
 
-def _read_plain(
-    position: int, envelope: bytes, by_kid: Mapping[bytes, tuple[str, MacKey]]
-) -> ReadReport | None:
-    device = by_kid.get(envelope[KID_AT : KID_AT + ID_LEN])
+def _read_plain(position: int, envelope: bytes, devices: Mapping[bytes, DeviceKey]) -> ReadReport | None:
+    device = devices.get(envelope[KID_AT : KID_AT + ID_LEN])
     length = len(envelope)
     if device is None or length > REPORT_LEN_MAX or length < _PAYLOAD_AT + 2 + 24 + _TAIL_LEN:
         return None
@@ -101,7 +97,7 @@ def _read_plain(
     ):
         return None
     signed = _CONTEXT + envelope[2 : _PAYLOAD_AT - 1] + b"\x40" + envelope[_PAYLOAD_AT:end]
-    if not device[1].valid(signed, envelope[end + _PROOF_HEAD_LEN :]):
+    if not device.mac.valid(signed, envelope[end + _PROOF_HEAD_LEN :]):
         return None
     digest = sha256(envelope).digest()[:DIGEST_LEN]
     try:
@@ -114,7 +110,7 @@ def _read_plain(
         )
         if guard != digest or type(fields) is not dict:
             return None
-        return _read_fields(position, device[0], fields, length, digest)
+        return _read_fields(position, device.device_id, fields, length, digest)
     except (CBORDecodeError, DecodeError, TypeError, ValueError, OverflowError, MemoryError, RecursionError):
         return None  # read_whole finds the words
 

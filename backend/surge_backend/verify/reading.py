@@ -15,10 +15,9 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
 
-from surge_backend.verify.mac import MacKey
+from surge_backend.verify.device import DeviceKey
 from surge_backend.verify.pack import count_samples
 from surge_wire.errors import DecodeError
-from surge_wire.ids import DEVICE, decode_id
 from surge_wire.limits import ID_LEN
 from surge_wire.report import Usage, decode_report, open_report
 from surge_wire.verdicts import ACCEPTED, BAD_MAC, MALFORMED, UNKNOWN_DEVICE
@@ -52,18 +51,12 @@ class ReadReport:
     usage: Usage | None = None
 
 
-def named_devices(envelopes: Sequence[bytes]) -> set[str]:
-    """The devices that the envelopes claim to be from; what can't be an envelope names none."""
-    found = set()
-    for kid in {envelope[KID_AT : KID_AT + ID_LEN] for envelope in envelopes}:
-        try:
-            found.add(decode_id(DEVICE, kid))
-        except DecodeError:
-            continue
-    return found
+def claimed_kids(envelopes: Sequence[bytes]) -> set[bytes]:
+    """What stands where the device's id would, in each of the envelopes."""
+    return {envelope[KID_AT : KID_AT + ID_LEN] for envelope in envelopes}
 
 
-def read_whole(position: int, envelope: bytes, report_keys: Mapping[str, MacKey]) -> ReadReport:
+def read_whole(position: int, envelope: bytes, devices: Mapping[bytes, DeviceKey]) -> ReadReport:
     """Read any envelope by the wire format's own decoders: the authority on what is wrong with it."""
     device_id = None
     try:
@@ -73,10 +66,10 @@ def read_whole(position: int, envelope: bytes, report_keys: Mapping[str, MacKey]
     except DecodeError as error:
         return ReadReport(position, MALFORMED, str(error)[:DETAIL_LEN_MAX], device_id)
     fault, detail = ACCEPTED, ""
-    key = report_keys.get(device_id)
+    key = devices.get(opened.kid)
     if key is None:
         fault, detail = UNKNOWN_DEVICE, "no device of that id is enrolled"
-    elif not key.valid(opened.signed, opened.proof):
+    elif not key.mac.valid(opened.signed, opened.proof):
         fault, detail = BAD_MAC, "the MAC is not by that device's key: altered on the way, or made by another"
     return ReadReport(
         position,

@@ -12,14 +12,20 @@ from sqlalchemy import select, update
 from surge_backend.db.schema import alarms, device_boots, device_totals, devices, holds, rejections, reports
 from surge_backend.ledger.holds import payable
 from surge_backend.ledger.pricing import owner_account
+from surge_backend.verify.device import DeviceKey
 from surge_backend.verify.history import DeviceHistory
 from surge_backend.verify.judging import StoredReport, judge_reports, names_to_look_up
 from surge_backend.verify.limits import DAY_MS, VerifyLimits
+from surge_backend.verify.mac import MacKey
 from surge_backend.verify.reading import ReadReport
 from surge_wire.verdicts import NAMES
 
 DEVICE = "daaaaaaaaaaaaaaaa"
 SMALL = VerifyLimits(boot_gap_max=10, seq_gap_max=100, boot_window=3, late_ms_max=1_000, reorder_window=20)
+
+
+def device(status: str) -> DeviceKey:
+    return DeviceKey(DEVICE, MacKey(bytes(32)), "oaaaaaaaaaaaaaaaa", None, status)
 
 
 def read(position: int, boot: int, seq: int, content: int = 0, previous_end: int | None = None) -> ReadReport:
@@ -40,7 +46,9 @@ class Stream:
     def batch(self, *found: ReadReport) -> list[str]:
         names = names_to_look_up(found, self.histories)
         stored = {name: self.stored[name] for name in names if name in self.stored}
-        made = judge_reports(found, {DEVICE: self.status}, self.histories, stored, self.limits, self.now_ms)
+        made = judge_reports(
+            found, {DEVICE: device(self.status)}, self.histories, stored, self.limits, self.now_ms
+        )
         for accepted in made.accepted:
             name = (DEVICE, accepted.boot, accepted.seq)
             assert name not in self.stored
@@ -66,7 +74,7 @@ def test_outside_the_window_it_is_too_late_with_the_reason():
     stream = Stream()
     assert stream.one(1, 30) == "accepted"
     assert stream.one(1, 10) == "accepted"
-    made = judge_reports([read(0, 1, 9)], {DEVICE: "active"}, stream.histories, {}, SMALL, 0)
+    made = judge_reports([read(0, 1, 9)], {DEVICE: device("active")}, stream.histories, {}, SMALL, 0)
     assert made.verdicts == [(9, "seq 9 is more than 20 before the newest, 30")]
     assert made.histories == {}
 

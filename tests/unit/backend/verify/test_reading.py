@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from surge_backend.verify import pack as pack_module
+from surge_backend.verify.device import DeviceKey
 from surge_backend.verify.mac import MacKey
 from surge_backend.verify.pack import count_samples, plain_samples
 from surge_backend.verify.plain import read_reports
-from surge_backend.verify.reading import named_devices, read_whole
+from surge_backend.verify.reading import claimed_kids, read_whole
 from surge_wire.cose import seal_mac0
 from surge_wire.errors import DecodeError
 from surge_wire.limits import REPORT_LEN_MAX
@@ -37,14 +38,14 @@ from surge_wire.verdicts import ACCEPTED, BAD_MAC, MALFORMED, UNKNOWN_DEVICE
 DEVICE = "daaaaaaaaaaaaaaaa"
 KEY = bytes(range(32))
 OTHER_KEY = bytes(32)
-KEYS = {DEVICE: MacKey(KEY)}
+KEYS = {DEVICE.encode(): DeviceKey(DEVICE, MacKey(KEY), "oaaaaaaaaaaaaaaaa", None, "active")}
 
 
 def sealed(pack: Any, key: bytes = KEY) -> bytes:
     return seal_report(DEVICE, key, Report(1, 2, 3, pack=pack))
 
 
-def fault(envelope: bytes, keys: dict[str, MacKey] | None = None) -> int:
+def fault(envelope: bytes, keys: dict[bytes, DeviceKey] | None = None) -> int:
     return read_reports([envelope], KEYS if keys is None else keys)[0].fault
 
 
@@ -62,7 +63,7 @@ def test_a_good_report_is_read_whole():
         len(envelope),
     )
     assert (found.boot, found.seq) == (1, 2)
-    assert named_devices([b"x", envelope]) == {DEVICE}
+    assert claimed_kids([b"x", envelope]) == {b"", DEVICE.encode()}
 
 
 def test_malformed_comes_before_unknown_device_comes_before_bad_mac():
