@@ -1,0 +1,106 @@
+"""`surge backend`'s commands: what they make, what they refuse, and that they print no secret."""
+
+import socket
+import sqlite3
+import stat
+from pathlib import Path
+
+import pytest
+
+from .conftest import Backend, bearer, surge
+
+
+def test_init_makes_everything_for_its_owner_alone(tmp_path: Path) -> None:
+    done = surge("init", "--config", "backend.toml", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    data = tmp_path / "surge-data"
+    assert stat.S_IMODE(data.stat().st_mode) == 0o700
+    for name in ("master.key", "log.key", "admin.token", "surge.db"):
+        assert stat.S_IMODE((data / name).stat().st_mode) == 0o600, name
+    for name in ("master.key", "log.key", "admin.token"):
+        assert (data / name).read_text().strip() not in done.stdout + done.stderr
+    connection = sqlite3.connect(data / "surge.db")
+    assert connection.execute("SELECT version FROM tariffs").fetchall() == [(1,)]
+    connection.close()
+
+
+def test_init_overwrites_nothing(backend: Backend) -> None:
+    before = {path.name: path.read_bytes() for path in backend.data.iterdir()}
+    again = surge("init", "--config", str(backend.config), cwd=backend.folder)
+    assert again.returncode == 2
+    assert "set up already" in again.stderr
+    assert {path.name: path.read_bytes() for path in backend.data.iterdir()} == before
+
+
+def test_an_init_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
+    (tmp_path / "database.url").write_text("sqlite:////nowhere/at/all/surge.db")
+    (tmp_path / "backend.toml").write_text("[storage]\ndatabase_url_file = 'database.url'\n")
+    done = surge("init", "--config", "backend.toml", cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "surge-data").exists()
+
+
+def test_a_port_in_use_names_port_setting_and_remedy(backend: Backend) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        done = surge("--config", str(backend.config), cwd=backend.folder, SURGE_BACKEND_SERVER_PORT=str(port))
+    assert done.returncode == 2
+    assert f"port {port} is in use" in done.stderr
+    assert "[server]" in done.stderr
+    assert "set another port" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--config", "missing.toml"), "no such settings file"),
+        (("check", "--config", "missing.toml"), "no such settings file"),
+        (("--config", "empty.toml"), "surge backend init"),
+        (("check", "--config", "empty.toml"), "surge backend init"),
+        (("explode",), "invalid choice"),
+    ],
+)
+def test_what_is_missing_is_said(tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
+    (tmp_path / "empty.toml").write_text("")
+    done = surge(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_another_master_key_is_noticed_at_the_start(backend: Backend) -> None:
+    backend.start()
+    _, owner = backend.owner("Ada")
+    backend.device(owner)
+    assert backend.stop() == 0
+    (backend.data / "master.key").write_text("00" * 32 + "\n")
+    done = surge("--config", str(backend.config), cwd=backend.folder)
+    assert done.returncode == 2
+    assert "master key doesn't belong to this database" in done.stderr
+
+
+@pytest.mark.threat(25)
+def test_a_key_that_others_can_read_keeps_it_from_starting(backend: Backend) -> None:
+    (backend.data / "log.key").chmod(0o644)
+    done = surge("--config", str(backend.config), cwd=backend.folder)
+    assert done.returncode == 2
+    assert "chmod 600" in done.stderr
+
+
+def test_a_token_is_made_while_the_backend_runs_and_is_not_printed(backend: Backend) -> None:
+    backend.start()
+    out = backend.folder / "auditor.token"
+    command = ("token", "--config", str(backend.config), "--role", "auditor", "--out", str(out))
+    done = surge(*command, cwd=backend.folder)
+    assert done.returncode == 0, done.stderr
+    token = out.read_text().strip()
+    assert stat.S_IMODE(out.stat().st_mode) == 0o600
+    assert token not in done.stdout + done.stderr
+    assert backend.get("/v1/accounts", bearer(token))
+    assert surge(*command, cwd=backend.folder).returncode == 2  # never overwritten
+    assert out.read_text().strip() == token
+    wrong = ("token", "--config", str(backend.config), "--out", "x", "--role", "owner")
+    assert surge(*wrong, cwd=backend.folder).returncode == 2
+    assert surge(*wrong, "--subject", "o" + "z" * 16, cwd=backend.folder).returncode == 2
+    assert not (backend.folder / "x").exists()
