@@ -14,7 +14,7 @@ HERE = Path(__file__).parent
 if str(HERE) not in sys.path:
     sys.path.insert(0, str(HERE))
 
-from brokers import BROKERS, DEVICE, Broker, Certificate  # noqa: E402
+from private_brokers import BROKERS, DEVICE, Broker, Certificate  # noqa: E402
 from programs import Device, Observer, Program  # noqa: E402
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import paho.mqtt.client as paho
-from brokers import ADMIN, HANG_S, Lines
+from private_brokers import ADMIN, HANG_S, Lines
 from paho.mqtt.enums import CallbackAPIVersion
 
 from surge_cli.micropython import Interpreter

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from brokers import BROKERS, DEVICE, Broker, Certificate, free_port
+from private_brokers import BROKERS, DEVICE, Broker, Certificate, free_port
 from programs import Device, Observer, Program
 from proxy import SilentProxy
 
