@@ -151,8 +151,8 @@ def faults_named() -> Iterator[None]:
     """Turn the driver's "locked" and "disk full" into StoreBusy and StoreFull; all else passes as it is."""
     try:
         yield
-    except DBAPIError as error:
-        original = error.orig
+    except Exception as error:
+        original = error.orig if isinstance(error, DBAPIError) else error
         code = getattr(original, "sqlite_errorcode", None)
         state = getattr(original, "sqlstate", None)
         if (code is not None and code & 0xFF in _BUSY) or state in _PG_BUSY:

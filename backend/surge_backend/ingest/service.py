@@ -17,7 +17,6 @@ Rules it keeps:
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from surge_backend.db.alarms import BATCH_CONFLICT, CHAIN_BROKEN, raise_alarm
 from surge_backend.db.engine import Database
@@ -26,7 +25,7 @@ from surge_backend.ingest import submission as opening
 from surge_backend.ingest.device_keys import DeviceKeys, KnownDevices
 from surge_backend.ingest.histories import Histories
 from surge_backend.ingest.settling import NamesTaken, Settler
-from surge_backend.ingest.submission import Submission
+from surge_backend.ingest.submission import StoredAnswer, Submission
 from surge_backend.log import MerkleLog
 from surge_backend.verify.limits import DEFAULT_LIMITS, VerifyLimits
 from surge_backend.verify.plain import read_reports
@@ -129,5 +128,5 @@ def _claimed(submission: Submission) -> set[bytes]:
     return kids
 
 
-def _repeated(row: Any) -> SubmissionResult:
-    return SubmissionResult(row.answer, decode_settlement(row.settlement), row.log_index, False)
+def _repeated(stored: StoredAnswer) -> SubmissionResult:
+    return SubmissionResult(stored.answer, decode_settlement(stored.settlement), stored.log_index, False)

@@ -11,7 +11,7 @@ before; other bytes under a seq that is settled are a conflict (threat 10).
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import Connection
 
@@ -30,8 +30,8 @@ from surge_wire.cose import Opened
 from surge_wire.ed25519 import verifier
 from surge_wire.errors import DecodeError
 
-_SENDER: Final = "SELECT id, owner_id, public_key, status, next_seq, chain_hash FROM gateways WHERE id = {}"
-_SETTLED: Final = "SELECT settlement, answer, log_index, hash FROM batches WHERE gateway_id = {} AND seq = {}"
+_SENDER: Final = "SELECT status, owner_id, public_key, next_seq, chain_hash FROM gateways WHERE id = {}"
+_SETTLED: Final = "SELECT hash, settlement, answer, log_index FROM batches WHERE gateway_id = {} AND seq = {}"
 
 _verifier = lru_cache(maxsize=1_024)(verifier)
 
@@ -78,9 +78,9 @@ def open_envelope(envelope: bytes, token_gateway_id: str) -> Opened:
 def load_sender(connection: Connection, gateway_id: str) -> Sender:
     """The gateway. Raises GatewayRevoked if it is not active, or not there."""
     row = fetch_one(connection, _SENDER, gateway_id)
-    if row is None or row.status != ACTIVE:
+    if row is None or row[0] != ACTIVE:
         raise GatewayRevoked(f"{gateway_id} is revoked or was never enrolled; enrol it anew")
-    return Sender(row.id, row.owner_id, row.public_key, row.next_seq, row.chain_hash)
+    return Sender(gateway_id, *row[1:])
 
 
 def check_signature(sender: Sender, opened: Opened) -> None:
@@ -100,15 +100,23 @@ def open_payload(sender: Sender, opened: Opened, envelope: bytes) -> Submission:
     )
 
 
-def settled_before(connection: Connection, sender: Sender, submission: Submission) -> Any:
-    """The row ``(settlement, answer, log_index)`` of the same batch, or None. Raises BatchConflict if its
-    seq has another."""
+@dataclass(frozen=True, slots=True)
+class StoredAnswer:
+    """What a batch got when it was settled."""
+
+    settlement: bytes
+    answer: bytes
+    log_index: int
+
+
+def settled_before(connection: Connection, sender: Sender, submission: Submission) -> StoredAnswer | None:
+    """What the same batch got before, or None. Raises BatchConflict if another batch has its seq."""
     if submission.batch.seq >= sender.next_seq:
         return None
     row = fetch_one(connection, _SETTLED, submission.gateway_id, submission.batch.seq)
-    if row is None or row.hash != submission.hash:
+    if row is None or row[0] != submission.hash:
         raise BatchConflict(submission.gateway_id, submission.batch.seq)
-    return row
+    return StoredAnswer(*row[1:])
 
 
 def check_chain(sender: Sender, submission: Submission) -> None:

@@ -111,7 +111,8 @@ class MerkleLog:
         row = fetch_one(connection, _NEWEST)
         if row is None:
             raise NotInLog("the log has no head yet")
-        return TreeHead(row.tree_size, row.root, row.time_ms), row.envelope
+        tree_size, root, time_ms, envelope = row
+        return TreeHead(tree_size, root, time_ms), envelope
 
     def inclusion_receipt(self, connection: Connection, index: int, tree_size: int | None = None) -> bytes:
         """A receipt for entry ``index`` in the tree of ``tree_size`` (the newest if None). Raises NotInLog,

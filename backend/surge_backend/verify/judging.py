@@ -19,7 +19,7 @@ reports change a history, so nothing that was rejected can lock a device out (th
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from surge_backend.db.schema import FROZEN, RETIRED
+from surge_backend.db.schema import ACTIVE, FROZEN, RETIRED
 from surge_backend.verify.device import DeviceKey
 from surge_backend.verify.evidence import Evidence
 from surge_backend.verify.history import DeviceHistory
@@ -120,10 +120,24 @@ class _Judge:
         history = self.made.histories.get(device_id) or self._histories.get(device_id)
         if history is None:
             history = DeviceHistory(device_id)
-        verdict = self._verdict(read, device_id, history)
+        verdict = (
+            _ACCEPTED if self._is_next(read, device_id, history) else self._verdict(read, device_id, history)
+        )
         self.made.verdicts.append(verdict)
         if verdict is _ACCEPTED:
             self._accept(read, device_id, history)
+
+    def _is_next(self, read: ReadReport, device_id: str, history: DeviceHistory) -> bool:
+        """The common case, for which every rule of `_verdict` holds: a little ahead, in the newest boot."""
+        boot = history.boots.get(read.boot)
+        return (
+            boot is not None
+            and read.boot == history.boot_max
+            and boot.seq_max < read.seq <= boot.seq_max + self._limits.seq_gap_max
+            and read.previous_end is None
+            and self._devices[device_id].status == ACTIVE
+            and device_id not in self._frozen
+        )
 
     def _verdict(self, read: ReadReport, device_id: str, history: DeviceHistory) -> tuple[int, str]:
         status = self._devices[device_id].status
