@@ -1,5 +1,4 @@
-"""The gateway's composition root: makes every part, runs them in one task group, stops them in the order of
-the flow.
+"""The gateway's composition root: makes every part, runs them in one task group, stops them in order.
 
 Place in the flow: called by `cli`. Holds no rule of its own but these: all disk work goes through one
 thread; no broker and no backend are fine at the start, and said; at a stop nothing more is accepted, what
@@ -27,6 +26,7 @@ from surge_gateway.backoff import Backoff
 from surge_gateway.batcher import Batcher, ClosingRules
 from surge_gateway.broker.credentials import DeviceCredential
 from surge_gateway.broker_choice import make_broker
+from surge_gateway.chain import SealedBatch
 from surge_gateway.clock import Clock
 from surge_gateway.commit import Commit
 from surge_gateway.counters import Counters
@@ -47,6 +47,7 @@ from surge_gateway.status_server import StatusServer
 from surge_gateway.store import Store, open_store
 from surge_gateway.uplink import Uplink
 from surge_wire.ed25519 import signer
+from surge_wire.limits import REPORT_LEN_MAX
 
 log = structlog.get_logger()
 
@@ -129,7 +130,7 @@ class Gateway:
             Backoff(settings.backend.retry_ms, settings.backend.retry_max_ms, random.random),
             refused_retry_s=settings.backend.refused_retry_ms / 1000,
             changed=self._poke,
-            too_large=self._halve_batches,
+            too_large=self._make_batches_smaller,
         )
         self.dispatch = Dispatch(
             client,
@@ -208,12 +209,15 @@ class Gateway:
         self.uplink.poke()
         self._progress.set()
 
-    def _halve_batches(self) -> None:
-        """The backend, or what stands before it, takes no batch as large as that."""
+    def _make_batches_smaller(self, refused: SealedBatch) -> None:
+        """The backend, or what stands before it, takes no batch as large as that: half of it from now on."""
         limits = self.batcher.rules.limits
-        smaller = CutLimits(max(1, limits.reports_max // 2), limits.bytes_max)
+        smaller = CutLimits(
+            max(1, min(limits.reports_max, refused.taken_count // 2)),
+            max(REPORT_LEN_MAX, min(limits.bytes_max, len(refused.envelope) // 2)),
+        )
         self.batcher.rules = dataclasses.replace(self.batcher.rules, limits=smaller)
-        log.warning("batches_made_smaller", reports_max=smaller.reports_max)
+        log.warning("batches_made_smaller", reports_max=smaller.reports_max, bytes_max=smaller.bytes_max)
 
     def _broker_state(self) -> BrokerState:
         statistics = self.link.statistics

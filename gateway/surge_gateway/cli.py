@@ -15,18 +15,14 @@ from surge_cli.errors import UserError
 from surge_cli.settings_loader import load_settings
 from surge_cli.settings_values import Secret, read_secret
 from surge_gateway.backend_client import BackendClient
-from surge_gateway.broker.credentials import DeviceCredential, make_gateway_credential
-from surge_gateway.broker.mosquitto_files import write_mosquitto_files
 from surge_gateway.clock import SystemClock
 from surge_gateway.errors import IdentityError
-from surge_gateway.files import RealFiles, write_new
+from surge_gateway.files import RealFiles
 from surge_gateway.http_client import make_http
-from surge_gateway.identity import MQTT_PASSWORD_NAME, read_identity, read_mqtt_password
 from surge_gateway.init_command import enrol, write_minimal_settings
 from surge_gateway.logs import set_up_logs
+from surge_gateway.mosquitto_command import write_files
 from surge_gateway.process import run_gateway
-from surge_gateway.registry import FILE_NAME as REGISTRY_NAME
-from surge_gateway.registry import read_registry
 from surge_gateway.settings import ENV_PREFIX, Settings
 
 SUMMARY = (
@@ -60,7 +56,8 @@ def run(args: argparse.Namespace) -> int:
         settings = load_settings(Settings, args.config, env_prefix=ENV_PREFIX, environ=os.environ)
         set_up_logs(settings.gateway.log_format, settings.gateway.log_level)
         if args.gateway_command == "mosquitto-files":
-            return _mosquitto_files(settings, args.out)
+            print(asyncio.run(write_files(settings, RealFiles(), args.out)))  # noqa: T201
+            return 0
         asyncio.run(run_gateway(settings))
         return 0
     except IdentityError as error:
@@ -69,12 +66,15 @@ def run(args: argparse.Namespace) -> int:
 
 def _init(args: argparse.Namespace) -> int:
     token = read_secret(args.enrolment_token_file, "--enrolment-token-file")
-    environ = dict(os.environ)
-    if args.backend is not None:
-        environ[f"{ENV_PREFIX}_BACKEND_URL"] = args.backend
-        if not args.config.exists():
-            write_minimal_settings(args.config, args.backend)
-    settings = load_settings(Settings, args.config, env_prefix=ENV_PREFIX, environ=environ)
+    if args.backend is not None and not args.config.exists():
+        write_minimal_settings(args.config, args.backend)
+    settings = load_settings(Settings, args.config, env_prefix=ENV_PREFIX, environ=os.environ)
+    if args.backend is not None and args.backend.rstrip("/") != settings.backend.url.rstrip("/"):
+        raise UserError(
+            f"the settings name another backend: {settings.backend.url}",
+            f"--backend {args.backend}",
+            f"put the right one into {args.config}, [backend] url, and leave --backend out",
+        )
     set_up_logs(settings.gateway.log_format, settings.gateway.log_level)
     gateway_id = asyncio.run(_enrol(settings, token, args.name))
     print(f"enrolled as {gateway_id}; key and token are in {settings.gateway.state_dir}")  # noqa: T201
@@ -101,31 +101,3 @@ async def _enrol(settings: Settings, token: Secret, name: str) -> str:
                 "check the folder's owner and free space",
             ) from error
     return identity.gateway_id
-
-
-def _mosquitto_files(settings: Settings, out: Path) -> int:
-    files = RealFiles()
-    state_dir = settings.gateway.state_dir
-    identity = read_identity(files, state_dir)
-    if identity is None:
-        raise UserError("this gateway is not enrolled yet", str(state_dir), "run `surge gateway init` first")
-    password = settings.mqtt.password or read_mqtt_password(files, state_dir)
-    if password is None:
-        password = Secret(secrets.token_urlsafe(32))
-        write_new(files, state_dir / MQTT_PASSWORD_NAME, password.reveal().encode() + b"\n")
-    _revision, entries = read_registry(files, state_dir / REGISTRY_NAME)
-    written = write_mosquitto_files(
-        out,
-        [
-            DeviceCredential(entry.device_id, entry.mqtt_bcrypt, entry.mqtt_pbkdf2_sha512)
-            for entry in entries.values()
-        ],
-        make_gateway_credential(identity.gateway_id, password.reveal()),
-        port=settings.mqtt.port,
-        payload_bytes_max=settings.mqtt.payload_bytes_max,
-    )
-    print(  # noqa: T201
-        f"{len(entries)} devices in {written.password_file} and {written.acl_file}; "
-        f"{written.example_conf} shows how Mosquitto reads them. Send it SIGHUP after each change."
-    )
-    return 0

@@ -77,6 +77,7 @@ class Dispatch:
         self._poll_s = poll_s
         self._republish_s = republish_s
         self._waiting: dict[int, WaitingCommand] = {}
+        self._appeared: set[str] = set()  # devices that came online since the last round
         self._after_id = 0
 
     @property
@@ -85,9 +86,7 @@ class Dispatch:
 
     def on_device(self, device: Device) -> None:
         """It has just come online: send it what waits at the next round, whenever that was sent last."""
-        for command in self._waiting.values():
-            if command.device_id == device.device_id:
-                command.published_s = None
+        self._appeared.add(device.device_id)
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -118,6 +117,7 @@ class Dispatch:
         """Publish what is due, forget what is done or over."""
         now_ms = self._clock.now_ms()
         now_s = self._clock.monotonic_s()
+        appeared, self._appeared = self._appeared, set()
         for command in list(self._waiting.values()):
             device = self._devices.find(command.device_id)
             if device is not None and device.command_counter >= command.counter:
@@ -127,7 +127,7 @@ class Dispatch:
             elif command.publishes >= PUBLISHES_MAX:
                 del self._waiting[command.number]
                 log.warning("command_given_up", number=command.number, device_id=command.device_id)
-            elif device is not None and device.online and self._is_due(command, now_s):
+            elif device is not None and device.online and self._is_due(command, now_s, appeared):
                 self._send(command, device, now_s)
 
     def _send(self, command: WaitingCommand, device: Device, now_s: float) -> None:
@@ -136,5 +136,7 @@ class Dispatch:
             command.publishes += 1
             self._counters.commands_published += 1
 
-    def _is_due(self, command: WaitingCommand, now_s: float) -> bool:
-        return command.published_s is None or now_s - command.published_s >= self._republish_s
+    def _is_due(self, command: WaitingCommand, now_s: float, appeared: set[str]) -> bool:
+        if command.published_s is None or command.device_id in appeared:
+            return True
+        return now_s - command.published_s >= self._republish_s

@@ -7,6 +7,7 @@ acknowledged, so an honest device keeps it; nothing is gathered beyond a bound; 
 refused, since no device sends one.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from surge_gateway import counters as reasons
@@ -32,7 +33,7 @@ class Group:
 
 
 class Ingress:
-    """`on_work` is called when the first report or repeated ack waits; `on_online(device)` when a device
+    """`on_work` is called when the first report or repeated ack waits; `on_device(device)` when a device
     appears.
     """
 
@@ -57,8 +58,8 @@ class Ingress:
         self.held_len = 0  # of a group that `commit` took and has not made durable yet
         self.acks_wanted: dict[tuple[Device, BootSeqs], list[int]] = {}
         self.refuse_all: str | None = None  # a reason, while nothing can be taken
-        self.on_work = _nothing
-        self.on_device = _nothing_for_device
+        self.on_work: Callable[[], None] = _nothing
+        self.on_device: Callable[[Device], None] = _nothing_for_device
 
     def on_message(self, topic: str, payload: bytes, retained: bool) -> None:
         """Every message from the broker. Raises nothing."""
@@ -82,7 +83,7 @@ class Ingress:
         report = check_report(payload, device.kid, self._report_len_max)
         now_ms = self._clock.now_ms()
         device.last_seen_ms = now_ms
-        if report.command_counter is not None:
+        if report.command_counter is not None and report.command_counter > device.command_counter:
             device.command_counter = report.command_counter
         if not device.online:
             device.online = True

@@ -58,4 +58,4 @@ async def _run_enrolled(settings: Settings, files: RealFiles, identity: Identity
                     raise cause from group
                 raise
             finally:
-                gateway.store.close()
+                disk.submit(gateway.store.close).result()  # behind whatever is being written

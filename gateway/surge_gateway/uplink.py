@@ -64,7 +64,7 @@ class Uplink:
         *,
         refused_retry_s: float,
         changed: Callable[[], None],
-        too_large: Callable[[], None],
+        too_large: Callable[[SealedBatch], None],
     ) -> None:
         self._client = client
         self._store = store
@@ -81,6 +81,7 @@ class Uplink:
         self._too_large = too_large
         self._wake = asyncio.Event()
         self._attempt = 0
+        self._too_large_seq = -1
         self.state = WAITING
         self.last_error = ""
 
@@ -111,8 +112,7 @@ class Uplink:
                     raise
                 await self._halt(error.what, error.remedy)
             except Refusal as error:
-                if error.status == 413:
-                    self._too_large()
+                self._note_too_large(error)
                 await self._halt(
                     str(error), error.remedy or REMEDIES.get(error.status, "see the backend's log")
                 )
@@ -122,6 +122,12 @@ class Uplink:
                 )
             except OSError as error:
                 await self._wait_for_disk(error)
+
+    def _note_too_large(self, error: Refusal) -> None:
+        batch = self._store.oldest()
+        if error.status == 413 and batch is not None and batch.seq != self._too_large_seq:
+            self._too_large_seq = batch.seq  # once for each batch, however often it is tried
+            self._too_large(batch)
 
     async def _reconcile(self) -> None:
         state = await self._client.own_state()

@@ -84,7 +84,12 @@ def load_settings(
 ) -> Settings:
     """Fill `kind` (a dataclass whose fields are dataclasses) from `path` and `environ`. Raises UserError."""
     return build_settings(
-        kind, _read_toml(path), source=str(path), folder=path.absolute().parent, env_prefix=env_prefix, environ=environ
+        kind,
+        _read_toml(path),
+        source=str(path),
+        folder=path.absolute().parent,
+        env_prefix=env_prefix,
+        environ=environ,
     )
 
 

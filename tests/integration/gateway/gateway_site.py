@@ -6,6 +6,7 @@ wait for conditions that other threads signal.
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -152,6 +153,27 @@ enabled = true
         return subprocess.run(
             [sys.executable, "-m", "surge_cli", *arguments], capture_output=True, text=True, env=environment()
         )
+
+    @contextlib.contextmanager
+    def mosquitto(self) -> Iterator[None]:
+        """A real Mosquitto on the site's port, with the files that `surge gateway mosquitto-files` writes."""
+        folder = self.folder / "mosquitto"
+        written = self.surge("gateway", "mosquitto-files", "--config", str(self.config), "--out", str(folder))
+        assert written.returncode == 0, written.stderr
+        conf = self.folder / "mosquitto.conf"
+        # Started by root it would become another user, who can't read the files.
+        user = "user root\n" if os.geteuid() == 0 else ""
+        conf.write_text((folder / "mosquitto.conf").read_text() + user)
+        program = shutil.which("mosquitto")
+        assert program, "mosquitto isn't on PATH: `make test` supplies it"
+        process = subprocess.Popen(
+            [program, "-c", str(conf)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        try:
+            yield
+        finally:
+            process.terminate()
+            process.wait()
 
     def start(self) -> None:
         """Start the gateway; it is up when its broker lets devices in, which they try for themselves."""

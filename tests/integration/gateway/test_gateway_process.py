@@ -171,6 +171,23 @@ def test_no_broker_is_waited_for_and_said(site: Site) -> None:
     assert site.stop() == 0
 
 
+@pytest.mark.threat(16)
+def test_a_mosquitto_that_others_run_may_come_and_go(site: Site) -> None:
+    site.write_config(gateway='broker = "external"')
+    site.config.write_text(site.config.read_text().replace("[mqtt]", f"[mqtt]\nport = {site.port}"))
+    device = site.connect()
+    with site.mosquitto():
+        site.start()
+        device.make(20)
+        device.until_acknowledged()
+    device.make(20)
+    with site.mosquitto():
+        device.until_acknowledged()
+        site.backend.wait_until(site.arrived(device.device.made))
+        assert site.status()["broker"]["reconnects"] == 1
+    assert sorted(site.backend.reports) == sorted(device.device.made)
+
+
 def test_a_port_in_use_is_an_error_with_a_remedy(site: Site) -> None:
     device = site.connect()
     site.start()

@@ -80,6 +80,16 @@ def test_a_used_token_with_another_key_is_refused(tmp_path: Path, capsys: pytest
         assert "another key" in capsys.readouterr().err
 
 
+def test_a_backend_other_than_the_settings_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with running_backend() as backend:
+        init(tmp_path, backend)
+        backend.url = "http://127.0.0.1:1"
+        assert init(tmp_path, backend) == 2
+    assert "the settings name another backend" in capsys.readouterr().err
+
+
 def test_wrong_token_and_no_backend_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with running_backend() as backend:
         assert init(tmp_path, backend, "wrong") == 2
@@ -108,13 +118,13 @@ def test_an_unenrolled_gateway_says_so(tmp_path: Path, capsys: pytest.CaptureFix
     assert "surge gateway init" in capsys.readouterr().err
 
 
-def test_mosquitto_files_hold_the_registrys_devices(tmp_path: Path) -> None:
+def test_mosquitto_files_hold_the_cached_devices_without_a_backend(tmp_path: Path) -> None:
     device = make_device()
     credential = make_device_credential(device.device_id, "p" * 43)
     with running_backend() as backend:
         init(tmp_path, backend)
     entry = DeviceEntry(device.device_id, "active", credential.bcrypt, credential.pbkdf2_sha512, 1)
-    (tmp_path / "gateway-state" / "registry.json").write_bytes(encode_registry(1, [entry]))
+    (tmp_path / "gateway-state" / "registry.json").write_bytes(encode_registry(1, [entry]))  # no backend now
     command = [
         "gateway",
         "mosquitto-files",
