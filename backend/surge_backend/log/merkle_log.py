@@ -40,6 +40,7 @@ from surge_wire.receipt import (
 _HEAD_COLUMNS: Final = ("tree_size", "root", "time_ms", "envelope")
 _NEWEST: Final = "SELECT tree_size, root, time_ms, envelope FROM log_heads ORDER BY tree_size DESC LIMIT 1"
 CHECK_TAIL: Final = 1_000  # entries that a quick check recomputes
+CHECK_EVERY: Final = 1_000  # appends between two quick checks; at most CHECK_TAIL, so that none is left out
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,7 @@ class MerkleLog:
         self._seen: Frontier | None = None  # what the last append found
         self._made: Frontier | None = None  # what it made; it counts once the database has it
         self._committed = 0  # entries that are known to be on disk
+        self._appends = 0
 
     @property
     def stopped(self) -> str:
@@ -83,12 +85,17 @@ class MerkleLog:
     def check(self, connection: Connection, tail: int | None = None) -> None:
         """Recompute the stored log, or its last ``tail`` entries, and compare with what was signed. Raises
         LogForked."""
-        violations = check_log(connection, self.verify, tail)
-        if violations:
-            self._stop(violations[0])
+        self._refuse(check_log(connection, self.verify, tail))
 
     def append(self, connection: Connection, entry: bytes, time_ms: int) -> Appended:
-        """Append ``entry``, sign the new head and the entry's receipt. Raises LogForked."""
+        """Append ``entry``, sign the new head and the entry's receipt. Raises LogForked.
+
+        Every CHECK_EVERY appends, the stored log is checked as at the start.
+        """
+        self._appends += 1
+        if self._appends % CHECK_EVERY == 0:
+            # without the signatures, which would take a second
+            self._refuse(check_log(connection, None, CHECK_TAIL))
         before = self._frontier(connection)
         after, nodes, path = before.append(leaf_hash(entry))
         insert_rows(
@@ -140,6 +147,10 @@ class MerkleLog:
         if self._stopped:
             raise LogForked(self._stopped)
         return self._key(message)
+
+    def _refuse(self, violations: list[str]) -> None:
+        if violations:
+            self._stop(violations[0])
 
     def _stop(self, why: str) -> None:
         self._stopped = (

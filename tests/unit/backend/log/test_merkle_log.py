@@ -280,3 +280,14 @@ def test_a_quick_check_looks_at_the_tail_only(database: Database):
         assert check_log(connection, VERIFY, tail=3) == []
         assert check_log(connection, VERIFY, tail=8) != []
         assert check_log(connection, VERIFY) != []
+
+
+@pytest.mark.threat(13)
+def test_damage_is_found_while_running_too(database: Database, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("surge_backend.log.merkle_log.CHECK_EVERY", 4)
+    log = filled(database, 5)
+    rewrite(database, "UPDATE batches SET settlement = x'00' WHERE log_index = 1")
+    append(database, log, entry(5))
+    append(database, log, entry(6))
+    with pytest.raises(LogForked, match="doesn't follow from the entries"):
+        append(database, log, entry(7))
