@@ -24,10 +24,10 @@ from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError
 
 from surge_backend.api.application import make_application
+from surge_backend.api.counts import CountsCache
 from surge_backend.api.intake import Intake
 from surge_backend.api.rates import Rate
 from surge_backend.api.services import RateLimits, Services
-from surge_backend.api.system import CountsCache
 from surge_backend.api.watch import Watched
 from surge_backend.db.engine import POOL_SIZE, Database
 from surge_backend.db.schema import devices

@@ -15,8 +15,8 @@ from surge_backend.db.engine import Database
 from surge_backend.keys import SecretVault
 
 if TYPE_CHECKING:  # at run time these import this module
+    from surge_backend.api.counts import CountsCache
     from surge_backend.api.intake import Intake
-    from surge_backend.api.system import CountsCache
     from surge_backend.api.watch import Watched
     from surge_backend.log import MerkleLog
     from surge_backend.metrics import Metrics

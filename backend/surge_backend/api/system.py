@@ -4,18 +4,15 @@ Place in the flow: public; read by the status page, the demo, supervisors and Pr
 states, never names, paths or addresses: those are in the log.
 
 Rules kept: `/healthz` is 503 only if the backend can't take batches; a telemetry store that is down makes it
-"degraded". Statistics are at most STATS_AGE_S old and cost the same however many ask.
+"degraded".
 """
 
-import asyncio
-import time
-from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from fastapi import Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import Field
-from sqlalchemy import func, select, text
+from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
@@ -23,27 +20,10 @@ from surge_backend.api.fields import Model
 from surge_backend.api.guard import PUBLIC
 from surge_backend.api.routes import Routes
 from surge_backend.api.services import Services, ServicesDep
-from surge_backend.db.engine import Database
-from surge_backend.db.schema import accounts, device_totals, devices, gateways, log_heads, rejections
 from surge_backend.errors import BackendError
-from surge_backend.ledger.pricing import ISSUANCE
 from surge_backend.metrics import CONTENT_TYPE as METRICS_TYPE
 
 routes = Routes("system")
-
-STATS_AGE_S = 0.5
-
-
-@dataclass(frozen=True)
-class Counts:
-    """What the database counts."""
-
-    devices: int
-    gateways: int
-    batches: int
-    reports_accepted: int
-    reports_rejected: int
-    credited_microcredits: int
 
 
 class Stats(Model):
@@ -78,41 +58,6 @@ class Health(Model):
     log: ComponentHealth
     telemetry: ComponentHealth
     projector: ComponentHealth
-
-
-def read_counts(database: Database) -> Counts:
-    """Count. Cheap: sums over devices, not over reports or batches."""
-    with database.read() as connection:
-
-        def one(query: object) -> int:
-            return int(connection.execute(query).scalar() or 0)  # type: ignore[call-overload]
-
-        return Counts(
-            devices=one(select(func.count()).select_from(devices)),
-            gateways=one(select(func.count()).select_from(gateways)),
-            batches=one(select(func.max(log_heads.c.tree_size))),
-            reports_accepted=one(select(func.sum(device_totals.c.reports))),
-            reports_rejected=one(select(func.count()).select_from(rejections)),
-            credited_microcredits=-one(select(accounts.c.balance).where(accounts.c.id == ISSUANCE)),
-        )
-
-
-class CountsCache:
-    """Counts at most STATS_AGE_S old, counted by one at a time."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._lock = asyncio.Lock()
-        self._counts: Counts | None = None
-        self._counted_s = 0.0
-
-    async def get(self) -> Counts:
-        """The counts."""
-        async with self._lock:
-            if self._counts is None or time.monotonic() - self._counted_s > STATS_AGE_S:
-                self._counts = await run_in_threadpool(read_counts, self._database)
-                self._counted_s = time.monotonic()
-            return self._counts
 
 
 @routes.get("/v1/stats", access=PUBLIC, summary="The network so far")

@@ -112,7 +112,7 @@ async def take_snapshot(network: Network) -> Snapshot:
         receipts_verified=gateway["batches"]["confirmed"],
         accepted=stats["reports_accepted"],
         rejected=stats["reports_rejected"],
-        telemetry_points=stats["telemetry_points"],
+        telemetry_points=stats["telemetry_points"] or 0,  # null while the store is busy
         tree_size=stats["tree_size"],
         credited_microcredits=stats["credited_microcredits"],
     )
