@@ -31,6 +31,8 @@ from surge_gateway.broker.settings import BrokerSettings
 
 CONFIG_FILE = "nats-server.conf"
 _DOUBLINGS_MAX = 20  # far beyond any cap
+PORT_GRACE_MS = 2_000
+PORT_POLL_S = 0.05
 
 
 class EmbeddedBroker:
@@ -134,7 +136,7 @@ class EmbeddedBroker:
     async def _start_server(self) -> None:
         program = find_server(self._settings.program)
         self._folder_claim.take(self._settings.folder)
-        check_port_free(self._settings.host, self._settings.port)
+        await self._wait_for_port()
         server = await ServerProcess.start(program, ["-c", str(self.config_path.absolute())], self._on_line)
         self._server = server
         try:
@@ -149,6 +151,21 @@ class EmbeddedBroker:
             raise
         self.ready.set()
         self._log.info("broker_ready", host=self._settings.host, port=self._settings.port, pid=server.pid)
+
+    async def _wait_for_port(self) -> None:
+        """Until the port is free; BrokerError if it isn't in PORT_GRACE_MS.
+
+        The server of a gateway that was killed a moment ago ends by itself, but not at once.
+        """
+        began_s = time.monotonic()
+        while True:
+            try:
+                check_port_free(self._settings.host, self._settings.port)
+                return
+            except BrokerError:
+                if (time.monotonic() - began_s) * 1000 >= PORT_GRACE_MS:
+                    raise
+            await asyncio.sleep(PORT_POLL_S)
 
     async def _restart(self) -> None:
         async with self._changing:
