@@ -529,6 +529,7 @@ def report_cases() -> list[Case]:
     sealed("usage not a map", cbor.encode(good | {6: [1, 2, 3, 4]}))
     sealed("usage without dropped", cbor.encode(good | {6: {1: 1, 2: 1, 3: 1}}))
     sealed("usage negative", cbor.encode(good | {6: {1: -1, 2: 1, 3: 1, 4: 0}}))
+    sealed("previous end in the second report", cbor.encode(good | {2: 1, 7: 99}))
     sealed("duplicate seq", bytes.fromhex("a40107020002010305"))
     sealed("bytes after the map", cbor.encode(good) + b"\x00")
     sealed("pack empty", cbor.encode(good | {5: []}), "records")

@@ -1,1 +1,1 @@
-"""The backend: verifies what gateways forward, keeps the ledger and the log, and derives telemetry from both."""
+"""The backend: verifies what gateways forward, keeps ledger and log, and derives telemetry from both."""

@@ -45,7 +45,7 @@ from surge_backend.telemetry.factory import make_store
 from surge_backend.telemetry.projector import Projector
 from surge_backend.telemetry.store import StoreUnavailable, TelemetryStore
 from surge_backend.upkeep import wall_clock_ms
-from surge_cli.errors import UserError
+from surge_host.errors import UserError
 
 # As many threads as the database has connections: one more would only wait for a connection.
 THREADS_MAX = 2 * POOL_SIZE

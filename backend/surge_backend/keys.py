@@ -17,7 +17,7 @@ from pathlib import Path
 
 from Crypto.Cipher import AES
 
-from surge_cli.errors import UserError
+from surge_host.errors import UserError
 from surge_wire import ed25519
 from surge_wire.limits import SECRET_LEN
 

@@ -19,7 +19,7 @@ from surge_backend.db.engine import Database, open_engine
 from surge_backend.db.migrations import current_version, upgrade
 from surge_backend.errors import BackendError, DatabaseTooNew, StoreBusy, StoreFull
 from surge_backend.settings import Settings
-from surge_cli.errors import UserError
+from surge_host.errors import UserError
 
 LOCK_NAME = "backend.lock"
 

@@ -23,7 +23,7 @@ from surge_backend.settings import Settings, store_settings
 from surge_backend.telemetry.factory import make_store
 from surge_backend.telemetry.projector import Projector
 from surge_backend.telemetry.store import StoreUnavailable
-from surge_cli.errors import UserError
+from surge_host.errors import UserError
 
 PROGRESS_EVERY_S = 1.0
 

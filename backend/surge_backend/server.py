@@ -20,7 +20,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from surge_backend.settings import ServerSettings
-from surge_cli.errors import UserError
+from surge_host.errors import UserError
 
 _log = structlog.get_logger("surge.backend")
 

@@ -17,8 +17,8 @@ from typing import Literal
 from surge_backend.db.engine import BUSY_TIMEOUT_MS
 from surge_backend.telemetry.factory import DATABASE_DEFAULT, Dialect, Kind, TelemetrySettingsError
 from surge_backend.telemetry.factory import TelemetrySettings as StoreSettings
-from surge_cli.errors import UserError
-from surge_cli.settings_loader import Secret, load_settings, setting
+from surge_host.errors import UserError
+from surge_host.settings_loader import Secret, load_settings, setting
 
 ENV_PREFIX = "SURGE_BACKEND"
 

@@ -32,7 +32,7 @@ from surge_backend.registry.owners import require_owner
 from surge_backend.registry.token_rows import issue_token
 from surge_backend.registry.tokens import TOKEN_LIFE_S_MAX, Role
 from surge_backend.settings import DATABASE_NAME, Settings, read_settings
-from surge_cli.errors import UserError
+from surge_host.errors import UserError
 
 _DAY_MS = 86_400_000
 

@@ -18,13 +18,11 @@ from typing import Any
 import httpx
 import structlog
 
-from surge_cli.errors import UserError
 from surge_gateway import counters as reasons
 from surge_gateway.aggregate import Aggregator
 from surge_gateway.backend_client import BackendClient
 from surge_gateway.backoff import Backoff
 from surge_gateway.batcher import Batcher, ClosingRules
-from surge_gateway.broker.credentials import DeviceCredential
 from surge_gateway.broker_choice import make_broker
 from surge_gateway.chain import SealedBatch
 from surge_gateway.clock import Clock
@@ -46,6 +44,8 @@ from surge_gateway.status import BrokerState, Status
 from surge_gateway.status_server import StatusServer
 from surge_gateway.store import Store, open_store
 from surge_gateway.uplink import Uplink
+from surge_host.errors import UserError
+from surge_host.mqtt_credentials import DeviceCredential
 from surge_wire.ed25519 import signer
 from surge_wire.limits import REPORT_LEN_MAX
 

@@ -8,13 +8,13 @@ import dataclasses
 import secrets
 from collections.abc import Sequence
 
-from surge_cli.settings_values import Secret
-from surge_gateway.broker.credentials import DeviceCredential, make_gateway_credential
 from surge_gateway.broker.embedded import EmbeddedBroker
 from surge_gateway.files import Files
 from surge_gateway.identity import Identity, read_mqtt_password
 from surge_gateway.mqtt import MqttSettings
 from surge_gateway.settings import Settings
+from surge_host.mqtt_credentials import DeviceCredential, make_gateway_credential
+from surge_host.settings_values import Secret
 
 EVERY_ADDRESS = ("0.0.0.0", "::", "")  # noqa: S104 - compared with, not listened on
 

@@ -11,9 +11,6 @@ import secrets
 import socket
 from pathlib import Path
 
-from surge_cli.errors import UserError
-from surge_cli.settings_loader import load_settings
-from surge_cli.settings_values import Secret, read_secret
 from surge_gateway.backend_client import BackendClient
 from surge_gateway.clock import SystemClock
 from surge_gateway.errors import IdentityError
@@ -24,6 +21,9 @@ from surge_gateway.logs import set_up_logs
 from surge_gateway.mosquitto_command import write_files
 from surge_gateway.process import run_gateway
 from surge_gateway.settings import ENV_PREFIX, Settings
+from surge_host.errors import UserError
+from surge_host.settings_loader import load_settings
+from surge_host.settings_values import Secret, read_secret
 
 SUMMARY = (
     "Run a gateway: take reports from devices over MQTT, keep them safe, sign them in batches, forward them. "

@@ -1,7 +1,7 @@
 """What goes wrong inside a gateway, by whose business it is.
 
 Place in the flow: raised by the core modules, turned into back-pressure, retries or an exit by the async
-shell. `surge_cli.errors.UserError` is what a person sees; these are what the parts tell one another.
+shell. `surge_host.errors.UserError` is what a person sees; these are what the parts tell one another.
 """
 
 

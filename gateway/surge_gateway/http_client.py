@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from surge_cli.errors import UserError
 from surge_gateway.settings import BackendSettings
+from surge_host.errors import UserError
 
 CONNECTIONS_MAX = 4  # batches, registry, commands and log each have one request under way at most
 

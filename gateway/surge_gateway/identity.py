@@ -13,10 +13,10 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from surge_cli.settings_values import Secret
 from surge_gateway.backend_client import decode_base64url, encode_base64url
 from surge_gateway.errors import IdentityError
 from surge_gateway.files import Files
+from surge_host.settings_values import Secret
 from surge_wire.ids import GATEWAY, is_id
 from surge_wire.limits import PUBLIC_KEY_LEN, SECRET_LEN
 

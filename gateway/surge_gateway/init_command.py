@@ -8,7 +8,6 @@ never overwritten; the identity is written last, so half an enrolment is none.
 from collections.abc import Callable
 from pathlib import Path
 
-from surge_cli.errors import UserError
 from surge_gateway.backend_client import (
     AnswerInvalid,
     BackendClient,
@@ -28,6 +27,7 @@ from surge_gateway.identity import (
     read_identity,
     read_key,
 )
+from surge_host.errors import UserError
 from surge_wire.ed25519 import public_key
 from surge_wire.limits import SECRET_LEN
 

@@ -8,10 +8,7 @@ gateway's own password is made once and kept in `state_dir`, where `surge gatewa
 import secrets
 from pathlib import Path
 
-from surge_cli.errors import UserError
-from surge_cli.settings_values import Secret
 from surge_gateway.backend_client import AnswerInvalid, BackendClient, DeviceEntry, Refusal, Unavailable
-from surge_gateway.broker.credentials import DeviceCredential, make_gateway_credential
 from surge_gateway.broker.mosquitto_files import MosquittoFiles, write_mosquitto_files
 from surge_gateway.clock import SystemClock
 from surge_gateway.files import Files, write_new
@@ -20,6 +17,9 @@ from surge_gateway.identity import MQTT_PASSWORD_NAME, Identity, read_identity, 
 from surge_gateway.registry import CONNECTING, read_registry
 from surge_gateway.registry import FILE_NAME as REGISTRY_NAME
 from surge_gateway.settings import Settings
+from surge_host.errors import UserError
+from surge_host.mqtt_credentials import DeviceCredential, make_gateway_credential
+from surge_host.settings_values import Secret
 
 
 async def write_files(settings: Settings, files: Files, out: Path) -> str:

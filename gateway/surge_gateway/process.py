@@ -8,7 +8,6 @@ import signal
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from surge_cli.errors import UserError
 from surge_gateway.app import Gateway
 from surge_gateway.clock import SystemClock
 from surge_gateway.errors import ChainError
@@ -17,6 +16,7 @@ from surge_gateway.http_client import make_http
 from surge_gateway.identity import Identity, read_identity
 from surge_gateway.settings import Settings
 from surge_gateway.state_lock import state_lock
+from surge_host.errors import UserError
 
 
 def _first_cause(group: BaseExceptionGroup[Any]) -> BaseException:

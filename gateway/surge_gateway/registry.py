@@ -13,12 +13,12 @@ from pathlib import Path
 import structlog
 
 from surge_gateway.backend_client import AnswerInvalid, BackendClient, DeviceEntry, Refusal, Unavailable
-from surge_gateway.broker.credentials import DeviceCredential
 from surge_gateway.broker.errors import BrokerError
 from surge_gateway.clock import Clock
 from surge_gateway.commit import OnDisk
 from surge_gateway.devices import Devices
 from surge_gateway.files import Files, write_atomically
+from surge_host.mqtt_credentials import DeviceCredential
 from surge_wire.ids import DEVICE, is_id
 
 log = structlog.get_logger()

@@ -1,6 +1,6 @@
 """The gateway's settings: every limit and where it is reached, with its default.
 
-Place in the flow: filled by `surge_cli.settings_loader` from `gateway.toml` and
+Place in the flow: filled by `surge_host.settings_loader` from `gateway.toml` and
 `SURGE_GATEWAY_<SECTION>_<KEY>`; read by `app` and `cli` only, which hand each part what it needs. Each
 limit's help says what happens at it. `gateway.example.toml` shows every setting; a test holds the two
 together.
@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from surge_cli.settings_values import setting
 from surge_gateway.broker.settings import BrokerSettings
 from surge_gateway.mqtt.settings import MqttSettings
+from surge_host.settings_values import setting
 from surge_wire.limits import BATCH_LEN_MAX, BATCH_REPORTS_MAX, REPORT_LEN_MAX
 
 ENV_PREFIX = "SURGE_GATEWAY"

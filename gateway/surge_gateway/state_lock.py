@@ -10,8 +10,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from surge_cli.errors import UserError
 from surge_gateway.files import SECRET_MODE
+from surge_host.errors import UserError
 
 LOCK_NAME = "lock"
 

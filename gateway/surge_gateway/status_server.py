@@ -12,9 +12,9 @@ from collections.abc import Callable
 
 import structlog
 
-from surge_cli.errors import UserError
 from surge_gateway.metrics import CONTENT_TYPE, render_metrics
 from surge_gateway.status import Status
+from surge_host.errors import UserError
 
 log = structlog.get_logger()
 

@@ -24,7 +24,8 @@ def _refuse_tag(*_: object) -> NoReturn:
     raise DecodeError("tag not allowed")
 
 
-_SEMANTIC_DECODERS = dict.fromkeys(_KNOWN_TAGS, _refuse_tag)
+# What cbor2 takes as semantic_decoders.
+REFUSE_TAGS = dict.fromkeys(_KNOWN_TAGS, _refuse_tag)
 
 
 def _check(value: Any) -> None:
@@ -60,7 +61,7 @@ def decode(data: bytes) -> Any:
             max_depth=CBOR_DEPTH_MAX,
             allow_indefinite=False,
             allow_duplicate_keys=False,
-            semantic_decoders=_SEMANTIC_DECODERS,
+            semantic_decoders=REFUSE_TAGS,
         ).decode()
     except CBORDecodeError as error:
         raise _as_decode_error(error) from error

@@ -128,6 +128,8 @@ def encode_report(report: Report) -> bytes:
     if report.pack is None and report.usage is None:
         raise EncodeError("report without pack and usage")
     if report.previous_end is not None:
+        if report.seq != 0:
+            raise EncodeError("previous end outside a boot's first report")
         fields[PREVIOUS_END] = check_uint(report.previous_end, UINT32_MAX, "previous_end")
     if report.command_counter is not None:
         fields[COMMAND_COUNTER] = check_uint(report.command_counter, UINT32_MAX, "command_counter")
@@ -168,9 +170,12 @@ def decode_report(payload: bytes) -> Report:
         raise DecodeError("SenML pack must be an array of 1 to 64 records")
     if PACK not in fields and USAGE not in fields:
         raise DecodeError("report without pack and usage")
+    seq = uint(fields, SEQ, UINT32_MAX)
+    if PREVIOUS_END in fields and seq != 0:
+        raise DecodeError("previous end outside a boot's first report")
     return Report(
         uint(fields, BOOT, UINT32_MAX),
-        uint(fields, SEQ, UINT32_MAX),
+        seq,
         uint(fields, UPTIME_MS, UINT53_MAX),
         uint_or_none(fields, TIME_MS, UINT53_MAX),
         pack,

@@ -15,7 +15,6 @@ DEVICE_RETIRED = 8  # revoked by its owner
 TOO_LATE = 9  # outside the window for late delivery
 BOOT_ROLLBACK = 10  # a boot that should not exist: far behind the newest one
 GAP_TOO_LARGE = 11  # seq or boot jumps further than the limit
-SUMMARISED = 12  # the gateway sent a window in its place: stored, not verifiable, not paid
 
 NAMES = {
     ACCEPTED: "accepted",
@@ -30,5 +29,4 @@ NAMES = {
     TOO_LATE: "too_late",
     BOOT_ROLLBACK: "boot_rollback",
     GAP_TOO_LARGE: "gap_too_large",
-    SUMMARISED: "summarised",
 }

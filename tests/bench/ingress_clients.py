@@ -178,8 +178,8 @@ def subscribe_awscrt(port: int, messages: int) -> Meter:
 
 
 async def subscribe_surge(port: int, messages: int) -> Meter:
-    from surge_cli.settings_values import Secret
     from surge_gateway.mqtt import MqttLink, MqttSettings
+    from surge_host.settings_values import Secret
 
     end = asyncio.Event()
     meter = Meter(messages, end.set)

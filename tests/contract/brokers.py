@@ -14,14 +14,14 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
-from surge_gateway.broker.credentials import (
+from surge_gateway.broker.embedded import EmbeddedBroker
+from surge_gateway.broker.mosquitto_files import write_mosquitto_files
+from surge_gateway.broker.settings import BrokerSettings
+from surge_host.mqtt_credentials import (
     DeviceCredential,
     make_device_credential,
     make_gateway_credential,
 )
-from surge_gateway.broker.embedded import EmbeddedBroker
-from surge_gateway.broker.mosquitto_files import write_mosquitto_files
-from surge_gateway.broker.settings import BrokerSettings
 
 HOST = "127.0.0.1"
 KINDS = ("nats", "mosquitto")

@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 
-from surge_cli.settings_values import Secret
-from surge_gateway.broker.credentials import DeviceCredential
 from surge_gateway.broker.errors import BrokerError
 from surge_gateway.broker.mosquitto_files import render_acl_file, render_password_file
 from surge_gateway.broker.nats_config import render_nats_config
 from surge_gateway.broker.settings import BrokerSettings
 from surge_gateway.mqtt import MqttLink, MqttSettings
+from surge_host.mqtt_credentials import DeviceCredential
+from surge_host.settings_values import Secret
 from surge_wire.topics import ACK, ALL_REPORTS, COMMAND, REPORT, STATE, topic
 
 if str(Path(__file__).parent) not in sys.path:

@@ -14,10 +14,10 @@ import secrets
 import subprocess
 from pathlib import Path
 
-from surge_cli.errors import UserError
 from surge_cli.firmware_build import BOARDS, build_firmware
 from surge_cli.micropython import find_micropython
 from surge_cli.provisioning import IDENTITY_FILE, Enrolment, enrol_device
+from surge_host.errors import UserError
 
 SUMMARY = "enrol a device, or run this machine as one"
 

@@ -13,8 +13,8 @@ import tempfile
 from pathlib import Path
 
 import surge_wire
-from surge_cli.errors import UserError
 from surge_cli.sources import firmware_folder
+from surge_host.errors import UserError
 
 BOARDS = ("linux", "esp32", "pico_w")
 

@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import NoReturn
 
 from surge_cli import __version__
-from surge_cli.errors import UserError
+from surge_host.errors import UserError
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
@@ -52,7 +52,7 @@ SUB_COMMANDS: tuple[SubCommand, ...] = (
     ),
 )
 
-_OWN_PACKAGES = ("surge_wire", "surge_gateway", "surge_backend", "surge_cli")
+_OWN_PACKAGES = ("surge_wire", "surge_host", "surge_gateway", "surge_backend", "surge_cli")
 
 
 class _Parser(argparse.ArgumentParser):

@@ -30,7 +30,7 @@ from typing import Literal
 from surge_cli.apt_sources import candidate_mirrors, read_sources
 from surge_cli.deb import PackageError, unpack_deb
 from surge_cli.debian_archive import ArchiveError, CannotVerify, fetch_package, find_packages
-from surge_cli.errors import UserError
+from surge_host.errors import UserError
 
 VERSION_MIN = (1, 24)
 PROBE_TIMEOUT_S = 30

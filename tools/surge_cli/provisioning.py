@@ -18,7 +18,7 @@ from typing import Any
 
 import httpx
 
-from surge_cli.errors import UserError
+from surge_host.errors import UserError
 from surge_wire.ids import DEVICE, is_id
 from surge_wire.limits import SECRET_LEN
 

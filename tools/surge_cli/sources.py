@@ -7,7 +7,7 @@ whatever makes images for boards asks here for the files. Does not run or change
 from pathlib import Path
 
 import surge_wire
-from surge_cli.errors import UserError
+from surge_host.errors import UserError
 
 _CHECKOUT = Path(__file__).resolve().parents[2] / "firmware"
 _INSTALLED = Path(__file__).resolve().parent / "_firmware"

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, func, select
 
 from surge_backend.db.schema import device_boots, reports, summaries, usage_claims
 from surge_wire.cbor import decode
-from surge_wire.verdicts import NAMES, SUMMARISED
+from surge_wire.verdicts import NAMES
 
 BOOTS_MAX: Final = 16
 RANGES_MAX: Final = 100
@@ -26,7 +26,7 @@ SEQ_SCANNED_MAX: Final = 200_000  # twice what can still be delivered late (veri
 SUMMARIES_READ_MAX: Final = 1_000  # of one boot, the newest
 
 MISSING: Final = "missing"
-EXPLAINED: Final = NAMES[SUMMARISED]  # by a gateway, unverified
+EXPLAINED: Final = "summarised"  # by a gateway, unverified
 
 
 @dataclass(frozen=True, slots=True)

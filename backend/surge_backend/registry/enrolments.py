@@ -22,7 +22,7 @@ from surge_backend.registry.device_rows import next_revision
 from surge_backend.registry.errors import EnrolmentRefused, EnrolmentUsed, LimitReached, UnknownSubject
 from surge_backend.registry.token_rows import IssuedToken, issue_token, revoke_subject_tokens
 from surge_backend.registry.tokens import Role, hash_token, make_enrolment_token
-from surge_gateway.broker.credentials import PBKDF2_SALT_BYTES, make_bcrypt, make_mosquitto_pbkdf2
+from surge_host.mqtt_credentials import PBKDF2_SALT_BYTES, make_bcrypt, make_mosquitto_pbkdf2
 from surge_wire.batch import FIRST_PREVIOUS
 from surge_wire.hkdf import equal_in_constant_time, mqtt_password
 from surge_wire.ids import DEVICE, GATEWAY, make_id

@@ -17,7 +17,7 @@ from cbor2 import CBORDecodeError, loads
 from surge_backend.verify.device import DeviceKey
 from surge_backend.verify.pack import plain_samples
 from surge_backend.verify.reading import DIGEST_LEN, KID_AT, ReadReport, read_whole
-from surge_wire.cbor_cpython import _SEMANTIC_DECODERS as REFUSE_TAGS
+from surge_wire.cbor_cpython import REFUSE_TAGS
 from surge_wire.cose import TAG_MAC0, seal_mac0, to_be_signed
 from surge_wire.errors import DecodeError
 from surge_wire.limits import CBOR_DEPTH_MAX, ID_LEN, MAC_LEN, REPORT_LEN_MAX, UINT32_MAX, UINT53_MAX
@@ -139,6 +139,8 @@ def _read_fields(
         return None
     read = ReadReport(position, ACCEPTED, "", device_id, boot, seq, samples, length, digest)
     if len(fields) != taken:  # the rarer ones
+        if PREVIOUS_END in fields and seq:
+            return None
         for label in (PREVIOUS_END, COMMAND_COUNTER):
             if label in fields:
                 value = fields[label]

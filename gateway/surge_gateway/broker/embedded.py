@@ -21,13 +21,13 @@ import structlog
 
 from surge_gateway.broker import nats_log
 from surge_gateway.broker.claims import FolderClaim, check_port_free, port_in_use
-from surge_gateway.broker.credentials import DeviceCredential, GatewayCredential
 from surge_gateway.broker.errors import BrokerError
 from surge_gateway.broker.nats_config import render_nats_config
 from surge_gateway.broker.nats_log import LineLimit, LogLine
 from surge_gateway.broker.private_file import make_private_folder, write_private_file
 from surge_gateway.broker.server_process import ServerExited, ServerProcess, find_server
 from surge_gateway.broker.settings import BrokerSettings
+from surge_host.mqtt_credentials import DeviceCredential, GatewayCredential
 
 CONFIG_FILE = "nats-server.conf"
 _DOUBLINGS_MAX = 20  # far beyond any cap

@@ -1,6 +1,6 @@
 """What can go wrong with the broker, for a person's eyes."""
 
-from surge_cli.errors import UserError
+from surge_host.errors import UserError
 
 
 class BrokerError(UserError):

@@ -18,10 +18,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from surge_gateway.broker.credentials import DeviceCredential, GatewayCredential
 from surge_gateway.broker.errors import BrokerError
 from surge_gateway.broker.private_file import make_private_folder, write_private_file
 from surge_gateway.broker.users import check_users
+from surge_host.mqtt_credentials import DeviceCredential, GatewayCredential
 from surge_wire.topics import ACK, ALL_REPORTS, ALL_STATES, COMMAND, REPORT, ROOT, STATE, topic
 
 PASSWORD_FILE = "passwords"  # noqa: S105

@@ -25,10 +25,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from surge_gateway.broker.credentials import DeviceCredential, GatewayCredential
 from surge_gateway.broker.errors import BrokerError
 from surge_gateway.broker.settings import BrokerSettings
 from surge_gateway.broker.users import check_users
+from surge_host.mqtt_credentials import DeviceCredential, GatewayCredential
 from surge_wire.topics import ACK, ALL_REPORTS, ALL_STATES, COMMAND, REPORT, ROOT, STATE, topic
 
 SERVER_NAME = "surge-gateway"  # JetStream wants one; it is on no network, so it needs no more than this

@@ -6,7 +6,7 @@ Sizes end in `_bytes_max`, durations in `_ms`. Each limit's help says what happe
 from dataclasses import dataclass
 from pathlib import Path
 
-from surge_cli.settings_values import setting
+from surge_host.settings_values import setting
 
 KIB = 1024
 MIB = 1024 * KIB

@@ -6,13 +6,13 @@ not of its exact form never reaches a configuration file, so nothing can be inje
 
 from collections.abc import Sequence
 
-from surge_gateway.broker.credentials import (
+from surge_gateway.broker.errors import BrokerError
+from surge_host.mqtt_credentials import (
     DeviceCredential,
     GatewayCredential,
     is_bcrypt,
     is_mosquitto_pbkdf2,
 )
-from surge_gateway.broker.errors import BrokerError
 from surge_wire.ids import DEVICE, GATEWAY, is_id
 
 DEVICES_MAX = 100_000  # more are refused: at 10,000 a reload already takes seconds, so use more gateways
@@ -61,5 +61,5 @@ def _bad_id(kind: str, text: object) -> BrokerError:
 def _bad_verifier(kind: str, user: str) -> BrokerError:
     # The verifier itself is not shown: it could be a password that was passed by mistake.
     return BrokerError(
-        f"not a {kind} verifier", f"credential of {user}", "make it with surge_gateway.broker.credentials"
+        f"not a {kind} verifier", f"credential of {user}", "make it with surge_host.mqtt_credentials"
     )

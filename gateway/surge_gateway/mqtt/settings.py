@@ -6,7 +6,7 @@ With the embedded broker the app fills host, port, user and password itself.
 from dataclasses import dataclass
 from pathlib import Path
 
-from surge_cli.settings_values import Secret, setting
+from surge_host.settings_values import Secret, setting
 
 
 @dataclass(frozen=True)

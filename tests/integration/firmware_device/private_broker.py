@@ -7,9 +7,9 @@ import threading
 from pathlib import Path
 from typing import IO
 
-from surge_gateway.broker.credentials import make_device_credential, make_gateway_credential
 from surge_gateway.broker.nats_config import render_nats_config
 from surge_gateway.broker.settings import BrokerSettings
+from surge_host.mqtt_credentials import make_device_credential, make_gateway_credential
 
 HOST = "127.0.0.1"
 GATEWAY_ID = "g" + "a" * 16

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import paho.mqtt.client as paho
-from private_brokers import ADMIN, HANG_S, Lines
 from paho.mqtt.enums import CallbackAPIVersion
+from private_brokers import ADMIN, HANG_S, Lines
 
 from surge_cli.micropython import Interpreter
 from surge_cli.sources import micropython_path

@@ -9,10 +9,10 @@ from gateway_reports import make_device
 
 from surge_cli.main import main
 from surge_gateway.backend_client import DeviceEntry
-from surge_gateway.broker.credentials import make_device_credential
 from surge_gateway.files import RealFiles
 from surge_gateway.identity import read_identity
 from surge_gateway.registry import encode_registry
+from surge_host.mqtt_credentials import make_device_credential
 
 
 def init(folder: Path, backend: TestBackend, token: str = ENROLMENT_TOKEN) -> int:

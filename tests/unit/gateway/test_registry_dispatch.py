@@ -12,12 +12,12 @@ from gateway_http import TOKEN, TestBackend, running_backend
 from gateway_reports import make_device
 
 from surge_gateway.backend_client import AnswerInvalid, BackendClient, Refusal, Unavailable
-from surge_gateway.broker.credentials import DeviceCredential
 from surge_gateway.broker.errors import BrokerError
 from surge_gateway.counters import Counters
 from surge_gateway.devices import Devices
 from surge_gateway.dispatch import PUBLISHES_MAX, Dispatch
 from surge_gateway.registry import Registry
+from surge_host.mqtt_credentials import DeviceCredential
 from surge_wire.command import RESTART, Command, seal_command
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from surge_cli.errors import UserError
-from surge_cli.settings_loader import known_settings, load_settings
 from surge_gateway.http_client import make_http
 from surge_gateway.settings import ENV_PREFIX, Settings
+from surge_host.errors import UserError
+from surge_host.settings_loader import known_settings, load_settings
 
 EXAMPLE = Path(__file__).parents[3] / "gateway" / "gateway.example.toml"
 

@@ -10,13 +10,13 @@ import pytest
 from gateway_clock import FakeClock
 from prometheus_client.parser import text_string_to_metric_families
 
-from surge_cli.errors import UserError
 from surge_gateway.counters import REASONS, Counters
 from surge_gateway.devices import Devices
 from surge_gateway.logs import redact
 from surge_gateway.status import BrokerState, Status
 from surge_gateway.status_server import HEAD_LEN_MAX, StatusServer
 from surge_gateway.uplink import HALTED, SENDING, WAITING
+from surge_host.errors import UserError
 
 
 class Part:

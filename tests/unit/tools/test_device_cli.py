@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 
 from surge_cli.device import INTERVAL_S
-from surge_cli.errors import UserError
 from surge_cli.main import main
 from surge_cli.provisioning import PENDING_FILE, Enrolment, enrol_device
 from surge_cli.sources import firmware_folder
+from surge_host.errors import UserError
 
 DEVICE = "d" + "a2b3c4d5e6f7gggg"
 TOKEN = "enrolment-token-0123456789"

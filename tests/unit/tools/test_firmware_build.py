@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from surge_cli import firmware_build as subject
-from surge_cli.errors import UserError
 from surge_cli.firmware_build import BOARDS, HOST_MODULES, MAIN, build_firmware, sources
 from surge_cli.micropython import Interpreter
 from surge_cli.sources import firmware_folder
+from surge_host.errors import UserError
 
 MPY_VERSION = 6  # what MicroPython 1.23 and later load
 

@@ -11,7 +11,7 @@ from surge_cli import main as subject
 from surge_cli.main import SUB_COMMANDS, SubCommand, main
 
 MODULE = """
-from surge_cli.errors import UserError
+from surge_host.errors import UserError
 
 SUMMARY = "Says hello."
 

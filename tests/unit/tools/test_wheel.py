@@ -24,7 +24,7 @@ def test_the_wheel_holds_every_package_and_the_firmware(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
 
     folders = {name.split("/")[0] for name in names}
-    assert {"surge_wire", "surge_gateway", "surge_backend", "surge_cli"} <= folders
+    assert {"surge_wire", "surge_host", "surge_gateway", "surge_backend", "surge_cli"} <= folders
     committed = {
         path.relative_to(REPOSITORY / "firmware") for path in (REPOSITORY / "firmware").rglob("*.py")
     }

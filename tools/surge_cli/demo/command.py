@@ -24,7 +24,7 @@ from surge_cli.demo.network import DEVICE_NAMES, Network, Options
 from surge_cli.demo.outcome import Outcome, judge, take_down
 from surge_cli.demo.snapshot import take_snapshot
 from surge_cli.demo.view import credits_text, flow_line, render
-from surge_cli.errors import UserError
+from surge_host.errors import UserError
 
 SUMMARY = "run the whole network on this machine, live: devices, broker, gateway, backend, credits"
 

@@ -24,10 +24,10 @@ from surge_cli.demo.device_status import DeviceStatus
 from surge_cli.demo.owner import OwnerClient
 from surge_cli.demo.processes import Child
 from surge_cli.device import RESTART_EXIT_CODE
-from surge_cli.errors import UserError
 from surge_cli.firmware_build import build_firmware
 from surge_cli.micropython import Interpreter, find_micropython
 from surge_cli.provisioning import Enrolment, enrol_device, write_private
+from surge_host.errors import UserError
 
 READY_TIMEOUT_S = 60
 POLL_S = 0.1

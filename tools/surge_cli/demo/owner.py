@@ -10,8 +10,8 @@ from typing import Any
 
 import httpx
 
-from surge_cli.errors import UserError
 from surge_cli.provisioning import problem_text
+from surge_host.errors import UserError
 
 TIMEOUT_S = 20
 

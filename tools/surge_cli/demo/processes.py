@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from surge_cli.errors import UserError
+from surge_host.errors import UserError
 
 LINES_KEPT = 200
 LINES_SHOWN = 8

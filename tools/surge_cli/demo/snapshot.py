@@ -7,7 +7,7 @@ gateway's status page.
 from dataclasses import dataclass
 
 from surge_cli.demo.network import Network
-from surge_cli.errors import UserError
+from surge_host.errors import UserError
 
 READINGS_SHOWN = (("cpu", "cpu"), ("mem_free", "free memory"), ("disk_free", "free disk"), ("temp", "chip"))
 

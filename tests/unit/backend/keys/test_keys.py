@@ -18,7 +18,7 @@ from surge_backend.keys import (
     read_master_key,
     read_private_file,
 )
-from surge_cli.errors import UserError
+from surge_host.errors import UserError
 
 DEVICE = "daaaaaaaaaaaaaaaa"
 OTHER = "dbbbbbbbbbbbbbbbb"

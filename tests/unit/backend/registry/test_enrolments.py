@@ -20,7 +20,7 @@ from surge_backend.registry.errors import EnrolmentRefused, EnrolmentUsed, Unkno
 from surge_backend.registry.gateway_rows import revoke_gateway
 from surge_backend.registry.token_rows import find_principal
 from surge_backend.registry.tokens import hash_token
-from surge_gateway.broker.credentials import verify_bcrypt, verify_mosquitto_pbkdf2
+from surge_host.mqtt_credentials import verify_bcrypt, verify_mosquitto_pbkdf2
 from surge_wire import ed25519
 from surge_wire.hkdf import mqtt_password
 from surge_wire.ids import DEVICE, GATEWAY, is_id

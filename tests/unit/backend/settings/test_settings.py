@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from surge_backend.settings import ENV_PREFIX, Settings, read_settings, store_settings
-from surge_cli.errors import UserError
-from surge_cli.settings_loader import known_settings
+from surge_host.errors import UserError
+from surge_host.settings_loader import known_settings
 
 EXAMPLE = Path(__file__).parents[4] / "backend" / "backend.example.toml"
 

@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from surge_gateway.broker.credentials import make_device_credential, make_gateway_credential
 from surge_gateway.broker.embedded import EmbeddedBroker
 from surge_gateway.broker.errors import BrokerError
 from surge_gateway.broker.server_process import find_server
 from surge_gateway.broker.settings import BrokerSettings
+from surge_host.mqtt_credentials import make_device_credential, make_gateway_credential
 
 GATEWAY = make_gateway_credential("gaaaaaaaaaaaaaaaa", "g" * 43)
 DEVICE = make_device_credential("daaaaaaaaaaaaaaaa", "a" * 43)
@@ -248,7 +248,7 @@ async def test_a_killed_gateway_leaves_no_broker(settings: BrokerSettings) -> No
     code = (
         f"import asyncio, sys; sys.path[:0] = {sys.path!r}\n"
         "from pathlib import Path\n"
-        "from surge_gateway.broker.credentials import make_gateway_credential\n"
+        "from surge_host.mqtt_credentials import make_gateway_credential\n"
         "from surge_gateway.broker.embedded import EmbeddedBroker\n"
         "from surge_gateway.broker.settings import BrokerSettings\n"
         "async def main():\n"

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from surge_gateway.broker.credentials import make_device_credential, make_gateway_credential
 from surge_gateway.broker.errors import BrokerError
 from surge_gateway.broker.mosquitto_files import (
     render_acl_file,
@@ -14,6 +13,7 @@ from surge_gateway.broker.mosquitto_files import (
     render_password_file,
     write_mosquitto_files,
 )
+from surge_host.mqtt_credentials import make_device_credential, make_gateway_credential
 
 GATEWAY = make_gateway_credential("gaaaaaaaaaaaaaaaa", "g" * 43)
 DEVICE = make_device_credential("daaaaaaaaaaaaaaaa", "a" * 43)

@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 
-from surge_gateway.broker.credentials import (
-    DeviceCredential,
-    GatewayCredential,
-    make_device_credential,
-    make_gateway_credential,
-)
 from surge_gateway.broker.errors import BrokerError
 from surge_gateway.broker.nats_config import render_nats_config, to_subject
 from surge_gateway.broker.server_process import find_server
 from surge_gateway.broker.settings import BrokerSettings
 from surge_gateway.broker.users import DEVICES_MAX
+from surge_host.mqtt_credentials import (
+    DeviceCredential,
+    GatewayCredential,
+    make_device_credential,
+    make_gateway_credential,
+)
 from surge_wire.ids import DEVICE, make_id
 
 GATEWAY = make_gateway_credential("gaaaaaaaaaaaaaaaa", "g" * 43)

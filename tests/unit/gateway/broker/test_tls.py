@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from surge_cli.settings_values import Secret
-from surge_gateway.broker.credentials import make_gateway_credential
 from surge_gateway.broker.embedded import EmbeddedBroker
 from surge_gateway.broker.settings import BrokerSettings
 from surge_gateway.mqtt import MqttLink, MqttSettings
+from surge_host.mqtt_credentials import make_gateway_credential
+from surge_host.settings_values import Secret
 
 PASSWORD = "g" * 43
 GATEWAY = make_gateway_credential("gaaaaaaaaaaaaaaaa", PASSWORD)

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from surge_cli.settings_values import Secret
 from surge_gateway.mqtt import MqttLink, MqttSettings
 from surge_gateway.mqtt.bounded_gmqtt import declared_length
+from surge_host.settings_values import Secret
 
 CONNACK = b"\x20\x02\x00\x00"
 WAIT_S = 60  # only so that a failing test ends

@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 from gateway_backend import BackendState, Conflict, Log
 from gateway_reports import Device
 
-from surge_gateway.broker.credentials import make_device_credential
+from surge_host.mqtt_credentials import make_device_credential
 from surge_wire.hkdf import mqtt_password
 
 TOKEN = "the-gateways-token"

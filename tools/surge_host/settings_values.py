@@ -11,7 +11,7 @@ from dataclasses import MISSING, Field
 from pathlib import Path
 from typing import Any, Literal
 
-from surge_cli.errors import UserError
+from surge_host.errors import UserError
 
 SECRET_LEN_MAX = 4096  # a longer secret file is refused
 

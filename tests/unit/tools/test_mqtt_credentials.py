@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from surge_gateway.broker import credentials
-from surge_gateway.broker.credentials import (
+from surge_host import mqtt_credentials as credentials
+from surge_host.mqtt_credentials import (
     PASSWORD_BYTES_MAX,
     PBKDF2_SALT_BYTES,
     is_bcrypt,

@@ -36,8 +36,8 @@ from dataclasses import MISSING, Field, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from surge_cli.errors import UserError
-from surge_cli.settings_values import (
+from surge_host.errors import UserError
+from surge_host.settings_values import (
     Secret,
     check_bounds,
     convert,
