@@ -18,7 +18,6 @@ from sqlalchemy import Connection, func, select
 
 from surge_backend.db.schema import device_boots, reports, summaries, usage_claims
 from surge_wire.cbor import decode
-from surge_wire.verdicts import NAMES
 
 BOOTS_MAX: Final = 16
 RANGES_MAX: Final = 100
