@@ -80,8 +80,8 @@ def test_every_report_is_forwarded_or_listed_exactly_once(events: list[tuple[int
 
 def verbatim_cases(device: Device) -> dict[str, bytes]:
     return {
+        "first of a boot": device.report(previous_end=7),  # made first: only seq 0 may carry it
         "usage": device.report(usage=True),
-        "first of a boot": device.report(previous_end=7),
         "text": device.report(pack=[make_record("state", "", "open")]),
         "switch": device.report(pack=[make_record("door", "", True)]),
         "time of its own": device.report(pack=[make_record("temperature", "Cel", 1.0, -30)]),
