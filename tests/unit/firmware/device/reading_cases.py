@@ -49,9 +49,10 @@ def case_the_longest_reading_can_be_sealed_with_all_that_sealing_adds(folder):
     pack.append(last)
     assert len(encode_reading(1, 0, None, pack)) == READING_LEN_MAX
     usage = Usage(UINT53_MAX, UINT53_MAX, UINT53_MAX, UINT53_MAX, UINT53_MAX, UINT53_MAX)
-    full = Report(1, UINT32_MAX, UINT32_MAX, UINT53_MAX, pack, usage, UINT32_MAX, UINT32_MAX)
-    envelope = seal_report(DEVICE, SECRET, full)
-    assert len(envelope) <= BODY_MAX - 8  # what the outbox takes
+    for seq, previous_end in ((0, UINT32_MAX), (UINT32_MAX, None)):
+        full = Report(1, seq, UINT32_MAX, UINT53_MAX, pack, usage, previous_end, UINT32_MAX)
+        envelope = seal_report(DEVICE, SECRET, full)
+        assert len(envelope) <= BODY_MAX - 8  # what the outbox takes
     last[3] += "x"
     raises(EncodeError, encode_reading, 1, 0, None, pack)
 
