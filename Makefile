@@ -16,6 +16,9 @@ RUN := SURGE_VENV="$(VENV)" PATH="$(VENV)/bin:$$PATH"
 
 # Property tests live in files of this name; `make test` runs them too, with fewer examples.
 FUZZ_TESTS = $(shell find tests -name "test_*fuzz*.py")
+# Tests run on all cores, a file at a time; WORKERS=0 runs them in one process, in order.
+WORKERS ?= $(shell nproc 2>/dev/null || echo 2)
+
 PYTHON_SOURCES := protocol gateway backend tools tests firmware
 
 .PHONY: help demo test lint fuzz bench format lock clean
@@ -30,7 +33,7 @@ demo: ## run the whole network on this machine, live (ARGS='--seconds 30 --json'
 
 test: lint ## check style and types, then run every test (ARGS='-k ledger')
 	@$(RUN) python tools/ensure_servers.py --into "$(VENV)/servers"
-	@code=0; $(RUN) python -m pytest $(ARGS) || code=$$?; \
+	@code=0; $(RUN) python -m pytest -n $(WORKERS) --dist loadfile $(ARGS) || code=$$?; \
 	if [ -n "$(SURGE_EXIT_CODE_FILE)" ]; then echo $$code > "$(SURGE_EXIT_CODE_FILE)"; exit 0; fi; exit $$code
 
 lint: ## check style and types only
