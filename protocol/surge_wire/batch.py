@@ -1,8 +1,8 @@
 """Batch: reports that a gateway forwards together, under its signature (spec/batch.md).
 
 A COSE_Sign1 (Ed25519), kid is the gateway id. Reports are carried as they came, byte for byte. ``seq`` and
-``previous`` (SHA-256 of the previous batch's payload) chain a gateway's batches, so a gap, a fork or a re-
-order shows.
+``previous`` (SHA-256 of the previous batch's payload) chain a gateway's batches, so a gap, a fork or a
+change of order shows.
 """
 
 import hashlib

@@ -1,7 +1,7 @@
 """Identities: a letter for the kind and 80 random bits in lower-case base32 (RFC 4648 section 6, no padding).
 
-The alphabet is safe as an MQTT topic level, a NATS subject token, a file name, a SenML name and a line-
-protocol tag, so no id is ever escaped anywhere (threat 17).
+The alphabet is safe as an MQTT topic level, a NATS subject token, a file name, a SenML name and a tag of
+the line protocol, so no id is ever escaped anywhere (threat 17).
 """
 
 from .errors import DecodeError, EncodeError

@@ -1,7 +1,7 @@
 """How many messages a second each MQTT client takes in: the measurement that chose the gateway's client.
 
-    python tests/bench/ingress_clients.py [--messages 60000] [--runs 3] [--brokers nats mosquitto] [--json
-    FILE]
+    python tests/bench/ingress_clients.py [--messages 60000] [--runs 3] [--brokers nats mosquitto]
+                                          [--json FILE]
 
 One publisher process (a raw socket, so that it is never the slowest part) sends messages of 120 bytes at QoS
 0 to a real broker; one subscriber process receives them with one client. Measured in the subscriber, from the

@@ -155,8 +155,7 @@ def as_read(store: TelemetryStore, points: Sequence[Point]) -> list[Sample]:
     return sorted(samples, key=lambda sample: (sample.time_ns, sample.name, sample.unit))
 
 
-# --- values, order, ranges
-# ---------------------------------------------------------------------------------------
+# --- values, order, ranges ----------------------------------------------------------------------------------
 
 
 async def test_an_empty_store_answers_everything(store: TelemetryStore) -> None:
@@ -274,8 +273,7 @@ async def test_latest_gives_the_newest_of_each_series(store: TelemetryStore) -> 
     assert await store.latest(DEVICE) == sorted(newest, key=lambda sample: (sample.name, sample.unit))
 
 
-# --- idempotence, size, concurrency
-# -------------------------------------------------------------------------------
+# --- idempotence, size, concurrency -------------------------------------------------------------------------
 
 
 async def test_writing_again_changes_nothing(store: TelemetryStore) -> None:
@@ -322,8 +320,7 @@ async def test_dropped_and_written_again_it_is_the_same(store: TelemetryStore) -
     assert await store.query(everything()) == before == as_read(store, points)
 
 
-# --- hostile input
-# -------------------------------------------------------------------------------------------------
+# --- hostile input ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.threat(20)
@@ -380,8 +377,7 @@ async def test_row_20_a_forged_time_overwrites_no_other_report(store: TelemetryS
     assert await store.query(everything()) == as_read(store, kept)
 
 
-# --- faults
-# -------------------------------------------------------------------------------------------------------
+# --- faults -------------------------------------------------------------------------------------------------
 
 
 class Log:
@@ -529,8 +525,7 @@ async def test_a_server_that_never_answers_is_unavailable(name: str) -> None:
         await store.close()
 
 
-# --- credentials
-# ---------------------------------------------------------------------------------------------------
+# --- credentials --------------------------------------------------------------------------------------------
 
 USER, SECRET, WRONG = "surge", "right-secret-0123", "wrong-secret-4567"
 
@@ -590,8 +585,7 @@ async def test_wrong_credentials_are_told_without_the_secret(
     assert WRONG not in shown
 
 
-# --- points that never fit
-# ----------------------------------------------------------------------------------------
+# --- points that never fit ----------------------------------------------------------------------------------
 
 
 async def test_influx1_names_only_the_points_that_it_refuses(tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
 """Reads which package archives this machine is set up to use, so that Surge asks no other.
 
 Place in the flow: `surge_cli.micropython` takes the mirror from here. Does not fetch, and does not judge an
-archive: whoever fetches checks signatures. Both of apt's formats are read (sources.list(5)): one-line `deb
-...` entries and deb822 stanzas, and `mirror+file:` lists, which cloud images use.
+archive: whoever fetches checks signatures. Both of apt's formats are read (sources.list(5)), one-line
+`deb ...` entries and deb822 stanzas, and `mirror+file:` lists, which cloud images use.
 
 Rule kept: order is apt's own (sources.list, then sources.list.d by name); what can't be understood is
 passed over.

@@ -36,12 +36,9 @@ PORT_POLL_S = 0.05
 
 
 class EmbeddedBroker:
-    """One nats-server under supervision.
+    """One nats-server under supervision: `async with` starts it, or raises BrokerError, and stops it.
 
-    async with EmbeddedBroker(settings, gateway_credential, device_credentials) as broker:  # BrokerError
-        tasks.create_task(broker.run())
-        await broker.reload(more_device_credentials)
-    # stopped
+    In between, `run` is to be a task, and `reload` takes other devices.
     """
 
     def __init__(

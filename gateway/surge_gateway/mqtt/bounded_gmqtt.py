@@ -16,8 +16,8 @@ gmqtt 0.8 is fast and maintained, but as it comes it
 - logs the payload of each packet at debug level and tracebacks at each lost connection: its loggers start at
   ERROR;
 - calls the message callback inside its own catch-all, through three debug calls and an inspection for
-  coroutines: a QoS 0 message, nearly all there are, takes a short way here, for a half to a third
-  of the CPU time.
+  coroutines: a QoS 0 message, nearly all there are, takes a short way here, for a half to a third of the
+  CPU time.
 
 It reaches into gmqtt's internals for that, so the version is pinned, and the contract suite would notice a
 change.

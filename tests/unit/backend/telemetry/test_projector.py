@@ -313,8 +313,7 @@ async def test_catching_up_lets_others_run_between_reads() -> None:
     assert set(turns) >= set(range(10, 500, 10))
 
 
-# --- a store that may lose its latest points in a crash
-# ------------------------------------------------------------
+# --- a store that may lose its latest points in a crash -----------------------------------------------------
 
 
 async def test_the_cursor_waits_until_the_points_are_safe() -> None:

@@ -1,7 +1,10 @@
 """Runs on MicroPython until killed: stores, seals, sends and acks readings, and says so on stdout once it
 is so.
 
-present N...   what the outbox held at start       stored N    sent N BOOT SEQ    acked N
+    present N...          what the outbox held at start
+    stored N
+    sent N BOOT SEQ
+    acked N
 """
 
 import sys
