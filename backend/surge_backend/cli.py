@@ -1,7 +1,7 @@
 """`surge backend`: run it, set it up, and its upkeep.
 
 Place in the flow: `surge_cli.main` imports this only for `surge backend`. Each command's work is in `app`
-(running) or `upkeep` (the rest); here are the words that a person types and reads.
+(running), `admission` (letting in) or `upkeep` (the rest); here are the words that a person types and reads.
 
 Rules kept: no token, key or secret is ever printed; files that hold them have mode 0600; nothing is
 overwritten; what a person can put right is a UserError.
@@ -20,12 +20,15 @@ SUMMARY = "Run the backend: it verifies what gateways forward, pays for it, and 
 _PRIVATE_UMASK = 0o077
 _CONFIG_DEFAULT = "backend.toml"
 LABEL_DEFAULT = "made offline"
+_OUT_HELP = "a new file for the token (mode 0600)"
 
 _COMMANDS = {
     "run": "run the backend (the default)",
     "init": "make data directory, keys, database and the first admin token",
     "check": "check the invariants of ledger and log; exit code 1 if one is broken",
     "rebuild-telemetry": "drop the telemetry store's points and write them anew from the stored batches",
+    "owner": "make an owner of gateways and devices, and write the owner's token to a file",
+    "enrolment": "write a token to a file that enrols one gateway or one device",
     "token": "make a bearer token and write it to a file",
 }
 
@@ -45,6 +48,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         command.add_argument("--config", metavar="FILE", default=argparse.SUPPRESS, help="settings file")
         if name == "token":
             _add_token_arguments(command)
+        if name == "owner":
+            command.add_argument("--name", required=True, help="shown to people")
+            command.add_argument("--out", required=True, metavar="FILE", help=_OUT_HELP)
+        if name == "enrolment":
+            _add_enrolment_arguments(command)
         if name == "check":
             command.add_argument("--quick", action="store_true", help="the newest part of the log only")
 
@@ -54,7 +62,17 @@ def _add_token_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--subject", default="", metavar="ID", help="the owner's or gateway's id")
     parser.add_argument("--label", default=LABEL_DEFAULT, help="what the token is for")
     parser.add_argument("--expires-in-days", type=int, metavar="N", help="default: never")
-    parser.add_argument("--out", required=True, metavar="FILE", help="a new file for the token (mode 0600)")
+    parser.add_argument("--out", required=True, metavar="FILE", help=_OUT_HELP)
+
+
+def _add_enrolment_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--kind", required=True, choices=["gateway", "device"])
+    parser.add_argument("--owner", metavar="ID", help="whose it will be (default: the only owner there is)")
+    parser.add_argument("--name", help="what it is called, unless it names itself")
+    parser.add_argument(
+        "--expires-in-hours", type=int, default=24, metavar="N", help="1 to 720 (default: %(default)s)"
+    )
+    parser.add_argument("--out", required=True, metavar="FILE", help=_OUT_HELP)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -71,6 +89,8 @@ def run(args: argparse.Namespace) -> int:
         "run": _run,
         "check": lambda known: _check(known, args.quick),
         "rebuild-telemetry": _rebuild,
+        "owner": lambda known: _owner(known, args),
+        "enrolment": lambda known: _enrolment(known, args),
         "token": lambda known: _token(known, args),
     }
     return runners[command](settings)
@@ -92,6 +112,25 @@ def _rebuild(settings: Settings) -> int:
     from surge_backend.rebuild import rebuild_telemetry
 
     return rebuild_telemetry(settings)
+
+
+def _owner(settings: Settings, args: argparse.Namespace) -> int:
+    from surge_backend.admission import make_owner
+
+    return make_owner(settings, name=args.name, out=Path(args.out))
+
+
+def _enrolment(settings: Settings, args: argparse.Namespace) -> int:
+    from surge_backend.admission import make_enrolment_file
+
+    return make_enrolment_file(
+        settings,
+        kind=args.kind,
+        owner_id=args.owner,
+        name=args.name,
+        expires_in_hours=args.expires_in_hours,
+        out=Path(args.out),
+    )
 
 
 def _token(settings: Settings, args: argparse.Namespace) -> int:

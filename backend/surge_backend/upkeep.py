@@ -134,7 +134,8 @@ def _what_was_made(config: Path, settings: Settings) -> list[str]:
         f"  master key   {storage.master_key_path}   keep a copy: without it no device can be checked",
         f"  log key      {storage.log_key_path}   keep a copy: receipts are verified with it",
         f"  admin token  {storage.admin_token_path}",
-        f"Next: surge backend --config {config}",
+        f"Next: surge backend owner --config {config} --name NAME --out owner.token",
+        f"      surge backend --config {config}",
     ]
 
 

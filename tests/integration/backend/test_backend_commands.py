@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Backend, bearer, surge
+from surge_wire import ed25519
+
+from .conftest import Backend, bearer, encode, surge
 
 
 def test_init_makes_everything_for_its_owner_alone(tmp_path: Path) -> None:
@@ -104,3 +106,46 @@ def test_a_token_is_made_while_the_backend_runs_and_is_not_printed(backend: Back
     assert surge(*wrong, cwd=backend.folder).returncode == 2
     assert surge(*wrong, "--subject", "o" + "z" * 16, cwd=backend.folder).returncode == 2
     assert not (backend.folder / "x").exists()
+
+
+def test_an_owner_enrols_gateway_and_device_with_tokens_made_offline(backend: Backend) -> None:
+    config = ("--config", str(backend.config))
+    early = surge("enrolment", *config, "--kind", "device", "--out", "early", cwd=backend.folder)
+    assert early.returncode == 2
+    assert "surge backend owner" in early.stderr
+    assert surge("owner", *config, "--name", "", "--out", "none", cwd=backend.folder).returncode == 2
+    made = surge("owner", *config, "--name", "Ada", "--out", "ada.token", cwd=backend.folder)
+    assert made.returncode == 0, made.stderr
+    printed = made.stdout + made.stderr
+    for kind in ("gateway", "device"):
+        arguments = ("enrolment", *config, "--kind", kind, "--out", f"{kind}.token")
+        done = surge(*arguments, cwd=backend.folder)
+        assert done.returncode == 0, done.stderr
+        assert surge(*arguments, cwd=backend.folder).returncode == 2  # never overwritten
+        printed += done.stdout + done.stderr
+    tokens = {kind: backend.folder / f"{kind}.token" for kind in ("ada", "gateway", "device")}
+    for file in tokens.values():
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+        assert file.read_text().strip() not in printed
+    words = {kind: bearer(file.read_text().strip()) for kind, file in tokens.items()}
+    backend.start()
+    device = {"secret": encode(b"d" * 32), "board": "linux"}
+    device_id = backend.post("/v1/devices", words["device"], device)["device_id"]
+    gateway = {"public_key": encode(ed25519.public_key(b"g" * 32))}
+    backend.post("/v1/gateways", words["gateway"], gateway)
+    assert [one["device_id"] for one in backend.get("/v1/devices", words["ada"])] == [device_id]
+
+
+def test_an_enrolment_says_whose_where_there_are_two_owners(backend: Backend) -> None:
+    config = ("--config", str(backend.config))
+    for name in ("Ada", "Bob"):
+        surge("owner", *config, "--name", name, "--out", f"{name}.token", cwd=backend.folder)
+    arguments = ("enrolment", *config, "--kind", "device", "--out", "device.token")
+    unsaid = surge(*arguments, cwd=backend.folder)
+    assert unsaid.returncode == 2
+    assert "(Ada)" in unsaid.stderr
+    for wrong in (("--owner", "o" + "z" * 16), ("--expires-in-hours", "0"), ("--name", "a\nb")):
+        assert surge(*arguments, *wrong, cwd=backend.folder).returncode == 2, wrong
+    assert not (backend.folder / "device.token").exists()
+    ada = next(word for word in unsaid.stderr.split() if word.startswith("o") and len(word) == 17)
+    assert surge(*arguments, "--owner", ada, cwd=backend.folder).returncode == 0
