@@ -1,6 +1,7 @@
 """Verifiers: right ones verify, and nothing else does."""
 
 import hashlib
+import itertools
 import subprocess
 import sys
 
@@ -84,7 +85,8 @@ GOOD_PBKDF2 = make_mosquitto_pbkdf2(PASSWORD, SALT)
 
 @pytest.mark.parametrize(
     "text",
-    [
+    ids=itertools.count(),  # the texts themselves are salted anew in each process
+    argvalues=[
         "",
         PASSWORD,
         GOOD_PBKDF2,
@@ -101,7 +103,8 @@ def test_what_is_no_bcrypt_verifier_verifies_nothing(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    [
+    ids=itertools.count(),  # the texts themselves are salted anew in each process
+    argvalues=[
         "",
         PASSWORD,
         GOOD_BCRYPT,
