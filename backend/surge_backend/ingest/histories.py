@@ -3,9 +3,10 @@
 Place in the flow: ``ingest`` loads the histories of a batch's devices within its transaction and hands back
 the changed ones, which are written here too.
 
-Rules it keeps: histories change only in transactions that also make the log longer. So what is remembered is
-right exactly while the log has the length it had then; when another process has appended, everything is
-forgotten. What a transaction changed counts only once the log shows that it was committed.
+Rules it keeps: histories change only in transactions that also append to the log. So what is remembered is
+right exactly while the log has the root it had then; when another process has appended, everything is
+forgotten. What a transaction changed counts only once the log shows that it was committed. The log's length
+would not do: after a rollback here and a batch of another process it is what the commit would have made it.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -59,20 +60,22 @@ class Histories:
         self._boots_kept = boot_window + 1  # the boot after the oldest that matters has its declared end
         self._remembered_max = remembered_max
         self._known: dict[str, DeviceHistory] = {}
-        self._tree_size = -1
+        self._root = b""  # of the log that `_known` belongs to
         self._changed: dict[str, DeviceHistory] = {}
+        self._changed_root = b""  # of the log that is committed together with `_changed`
 
     def load(
-        self, connection: Connection, device_ids: Collection[str], tree_size: int
+        self, connection: Connection, device_ids: Collection[str], root: bytes
     ) -> Mapping[str, DeviceHistory]:
-        """The histories of those devices that have one, as the log of ``tree_size`` entries left them."""
-        if tree_size == self._tree_size + 1 and self._changed:
-            self._known |= self._changed
-            self._tree_size = tree_size
-        elif tree_size != self._tree_size:
-            self._known = {}
-            self._tree_size = tree_size
+        """The histories of those devices that have one, as the log whose head has ``root`` left them."""
+        if root != self._root:
+            if root == self._changed_root:
+                self._known |= self._changed
+            else:
+                self._known = {}
+            self._root = root
         self._changed = {}
+        self._changed_root = b""
         known = self._known
         missing = [(device_id,) for device_id in device_ids if device_id not in known]
         found = {device_id: known[device_id] for device_id in device_ids if device_id in known}
@@ -86,10 +89,10 @@ class Histories:
         """Read everything anew from now on."""
         self._known = {}
         self._changed = {}
-        self._tree_size = -1
+        self._root = self._changed_root = b""
 
-    def store(self, connection: Connection, changed: Mapping[str, DeviceHistory]) -> None:
-        """Write the histories that ``changed``."""
+    def store(self, connection: Connection, changed: Mapping[str, DeviceHistory], root: bytes) -> None:
+        """Write the histories that ``changed``; ``root`` is the log's with the entry of this transaction."""
         boots = []
         for device_id, history in changed.items():
             boots += [(device_id, *_boot_row(boot)) for boot in history.changed.values()]
@@ -101,6 +104,7 @@ class Histories:
             connection, device_totals, _TOTAL_COLUMNS, [_totals_row(history) for history in changed.values()]
         )
         self._changed = dict(changed)
+        self._changed_root = root
 
     def _read(self, connection: Connection, keys: list[tuple[str]]) -> Iterable[DeviceHistory]:
         found: dict[str, DeviceHistory] = {}

@@ -90,10 +90,10 @@ class Settler:
         Raises NamesTaken where that is needed, LogForked, LedgerError.
         """
         devices = {item.device_id for item in read if item.fault == ACCEPTED and item.device_id is not None}
-        tree_size = self.log.head(connection)[0].tree_size
+        root = self.log.head(connection)[0].root
         if careful:
             self.histories.forget()
-        histories = self.histories.load(connection, devices, tree_size)
+        histories = self.histories.load(connection, devices, root)
         names = _all_names(read) if careful else names_to_look_up(read, histories)
         stored = _load_stored(connection, names)
         judgement = judge_reports(read, keys, histories, stored, self.limits, now_ms)
@@ -120,7 +120,7 @@ class Settler:
         allowed = _window_devices(submission, sender, keys)
         records.store_summaries(connection, submission.batch.summarised, allowed, appended.index)
         records.store_batch(connection, submission, judgement, allowed, entry, answer, appended.index, now_ms)
-        self.histories.store(connection, judgement.histories)
+        self.histories.store(connection, judgement.histories, appended.root)
         records.store_executed(connection, _executed(histories, judgement.histories), now_ms)
         _pay(connection, submission, priced, appended.index, now_ms)
         for evidence in judgement.evidence:
