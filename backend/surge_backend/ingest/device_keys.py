@@ -67,17 +67,19 @@ class DeviceKeys:
         Raises KeyUnreadable.
         """
         with self._lock:
-            self._follow(connection)
+            revision = self._follow(connection)
             known = self._known
             found = {kid: known[kid] for kid in kids if kid in known}
             if len(found) < len(kids):
                 missing = [(device_id,) for device_id in _ids(kid for kid in kids if kid not in known)]
                 for row in select_by_keys(connection, _KEYS, missing):
                     kid = row[0].encode()
-                    found[kid] = known[kid] = self._open(row)
+                    found[kid] = self._open(row)
+                    if revision == self._revision:  # an older snapshot's status is not to be remembered
+                        known[kid] = found[kid]
                 while len(known) > self._remembered_max:
                     del known[next(iter(known))]
-            return KnownDevices(self._revision, found)
+            return KnownDevices(revision, found)
 
     def refresh(self, connection: Connection, before: KnownDevices, kids: Collection[bytes]) -> KnownDevices:
         """``before`` if nothing has changed since, and otherwise what `load` gives now."""
@@ -85,11 +87,12 @@ class DeviceKeys:
             return before
         return self.load(connection, kids)
 
-    def _follow(self, connection: Connection) -> None:
-        """Take over what changed since the last look."""
-        newest = fetch_one(connection, _NEWEST)[0]
+    def _follow(self, connection: Connection) -> int:
+        """Take over what changed since the last look; gives the revision that ``connection`` sees, which is
+        older than what is remembered where its snapshot began earlier."""
+        newest = int(fetch_one(connection, _NEWEST)[0])
         if newest <= self._revision:
-            return
+            return newest
         if self._known:
             changed: Any = connection.execute(
                 select(devices.c.id, devices.c.owner_id, devices.c.gateway_id, devices.c.status).where(
@@ -102,6 +105,7 @@ class DeviceKeys:
                 if before is not None:
                     self._known[kid] = DeviceKey(device_id, before.mac, owner_id, gateway_id, status)
         self._revision = newest
+        return newest
 
     def _open(self, row: tuple[Any, ...]) -> DeviceKey:
         device_id, sealed, owner_id, gateway_id, status = row

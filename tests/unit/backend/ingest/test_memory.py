@@ -3,9 +3,9 @@
 from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import func, select, update
 
-from surge_backend.db.schema import devices
+from surge_backend.db.schema import device_boots, devices, reports
 from surge_backend.errors import KeyUnreadable
 from surge_backend.ingest.device_keys import DeviceKeys
 from surge_backend.ingest.histories import Histories
@@ -86,6 +86,21 @@ def test_refreshing_without_a_change_costs_nothing(world: Any):
         assert keys.refresh(connection, known, kids).by_id()[board.id].status == "frozen"
 
 
+def test_a_reader_that_began_before_a_change_leaves_nothing_stale_behind(world: Any):
+    """One thread reads from a snapshot of before a freeze; another has followed the freeze already."""
+    board, other = world.device(), world.device()
+    keys = DeviceKeys(world.vault.open)
+    with world.database.read() as early:
+        assert early.execute(select(devices.c.status).where(devices.c.id == board.id)).scalar() == "active"
+        set_status(world, board, "frozen", 99)
+        assert load(world, keys, other.id.encode()) == {other.id: "active"}
+        known = keys.load(early, [board.id.encode()])
+    with world.database.read() as connection:
+        refreshed = keys.refresh(connection, known, [board.id.encode()])
+    assert refreshed.by_id()[board.id].status == "frozen"
+    assert load(world, keys, board.id.encode()) == {board.id: "frozen"}
+
+
 def test_a_status_that_changes_between_reading_and_settling_counts(world: Any, monkeypatch: Any):
     """The MAC is checked outside the transaction; the status is as of the transaction."""
     gateway, board = world.gateway(), world.device()
@@ -124,6 +139,31 @@ def test_histories_after_a_rollback_are_those_of_the_database(world: Any, monkey
     assert world.verdicts(gateway, sealed[2], sealed[1], sealed[0]) == ["accepted", "accepted", "duplicate"]
 
 
+def test_a_rollback_here_and_a_batch_of_another_process_are_told_apart(
+    world: Any, reopen: Any, monkeypatch: Any
+):
+    """The log is one entry longer either way; only one of the two entries was stored."""
+    gateway, elsewhere, board = world.gateway(), world.gateway(), world.device()
+    other = reopen(world)
+    sealed = [board.next() for _ in range(4)]
+    world.send(gateway, sealed[0])
+
+    def crash(*_: Any) -> None:
+        raise RuntimeError("power loss")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("surge_backend.ingest.settling._pay", crash)
+        with pytest.raises(RuntimeError, match="power loss"):
+            world.submit(gateway, gateway.seal([sealed[1], sealed[2]]))
+    other.send(elsewhere, world.device().next())
+    assert world.verdicts(gateway, *sealed[1:]) == ["accepted"] * 3
+    counted = select(func.count(), func.sum(reports.c.bytes), func.max(reports.c.seq))
+    claimed = select(device_boots.c.reports, device_boots.c.bytes, device_boots.c.seq_max)
+    assert world.rows(claimed.where(device_boots.c.device_id == board.id)) == world.rows(
+        counted.where(reports.c.device_id == board.id)
+    )
+
+
 def test_histories_remembered_are_bounded_and_equal_what_is_stored(world: Any):
     gateway = world.gateway()
     boards = [world.device() for _ in range(6)]
@@ -134,9 +174,10 @@ def test_histories_remembered_are_bounded_and_equal_what_is_stored(world: Any):
     ids = [board.id for board in boards]
     small, large = Histories(64, remembered_max=2), Histories(64)
     with world.database.write() as connection:
-        assert small.load(connection, ids, 3) == large.load(connection, ids, 3)
+        root = world.log.head(connection)[0].root
+        assert small.load(connection, ids, root) == large.load(connection, ids, root)
         assert len(small._known) == 2
-        assert small.load(connection, ids[:1], 3) == large.load(connection, ids[:1], 3)
+        assert small.load(connection, ids[:1], root) == large.load(connection, ids[:1], root)
 
 
 def test_a_device_with_very_many_boots_keeps_few_in_memory(world: Any):
@@ -146,7 +187,8 @@ def test_a_device_with_very_many_boots_keeps_few_in_memory(world: Any):
         world.send(gateway, board.next())
     histories = world.ingest._settler.histories
     with world.database.write() as connection:
-        kept = histories.load(connection, [board.id], 90)[board.id]
+        root = world.log.head(connection)[0].root
+        kept = histories.load(connection, [board.id], root)[board.id]
         assert len(kept.boots) == 66
         histories.forget()
-        assert histories.load(connection, [board.id], 90)[board.id] == kept
+        assert histories.load(connection, [board.id], root)[board.id] == kept
