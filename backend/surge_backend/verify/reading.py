@@ -64,7 +64,7 @@ def read_whole(position: int, envelope: bytes, devices: Mapping[bytes, DeviceKey
         report = decode_report(opened.payload)
         samples = count_samples(report.pack) if report.pack is not None else 0
     except DecodeError as error:
-        return ReadReport(position, MALFORMED, str(error)[:DETAIL_LEN_MAX], device_id)
+        return ReadReport(position, MALFORMED, _words(error), device_id)
     fault, detail = ACCEPTED, ""
     key = devices.get(opened.kid)
     if key is None:
@@ -85,6 +85,13 @@ def read_whole(position: int, envelope: bytes, devices: Mapping[bytes, DeviceKey
         report.command_counter,
         report.usage,
     )
+
+
+def _words(error: DecodeError) -> str:
+    """The reason as text that every database and terminal takes: PostgreSQL has no NUL, and a batch that
+    can't be stored would hold up its gateway for ever."""
+    text = str(error)[:DETAIL_LEN_MAX]
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
 def digest_of(envelope: bytes) -> bytes:

@@ -66,6 +66,17 @@ def test_a_good_report_is_read_whole():
     assert claimed_kids([b"x", envelope]) == {b"", DEVICE.encode()}
 
 
+@pytest.mark.threat(19)
+def test_a_reason_is_text_that_every_database_takes():
+    """PostgreSQL stores no NUL: the batch would fail for ever, and hold up every batch behind it."""
+    mark = "\N{REPLACEMENT CHARACTER}"
+    found = read_whole(0, sealed([{NAME: "t", UNIT: "x\x00\x1b[2J\u2028", VALUE: 1.0}]), KEYS)
+    assert (found.fault, found.detail) == (
+        MALFORMED,
+        f"unit not in SenML's registry: x{mark}{mark}[2J{mark}",
+    )
+
+
 def test_malformed_comes_before_unknown_device_comes_before_bad_mac():
     assert fault(sealed([{0: "t"}], OTHER_KEY), {}) == MALFORMED
     assert fault(sealed(GOOD, OTHER_KEY), {}) == UNKNOWN_DEVICE
