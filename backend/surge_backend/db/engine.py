@@ -13,7 +13,9 @@ Rules it keeps:
 * a commit is on disk when it returns: WAL with synchronous=FULL;
 * who finds the database locked waits for BUSY_TIMEOUT_MS and then gets StoreBusy; a full disk or a failed
   write is StoreFull, and the transaction is rolled back in both cases;
-* works from many threads: each takes a connection of its own from the pool.
+* works from many threads: each takes a connection of its own from the pool;
+* what an error says never has the values of a statement: token hashes and sealed secrets stay out of logs
+  (threat 25).
 """
 
 import sqlite3
@@ -29,9 +31,8 @@ from sqlalchemy.exc import DBAPIError
 from surge_backend.errors import BackendError, StoreBusy, StoreFull
 
 BUSY_TIMEOUT_MS: Final = 5_000  # a batch of 10,000 reports commits in well under a second
-POOL_SIZE: Final = (
-    8  # connections kept; up to twice as many are open while needed, then callers wait POOL_TIMEOUT_S
-)
+# Connections kept; up to twice as many are open while needed, then callers wait POOL_TIMEOUT_S.
+POOL_SIZE: Final = 8
 POOL_TIMEOUT_S: Final = 10
 # Pages written before they are brought into the database file. Sixteen times SQLite's default: the pages
 # that every batch changes are brought over once for many batches.
@@ -45,9 +46,8 @@ _BUSY: Final = frozenset((sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED))
 _FULL: Final = frozenset(
     (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
 )
-_PG_BUSY: Final = frozenset(
-    ("55P03", "40001", "40P01", "57014")
-)  # lock not available, serialisation, deadlock, cancelled
+# Lock not available, serialisation, deadlock, cancelled.
+_PG_BUSY: Final = frozenset(("55P03", "40001", "40P01", "57014"))
 _PG_FULL: Final = frozenset(("53100", "53200", "58030"))  # disk full, out of memory, I/O error
 
 
@@ -95,11 +95,13 @@ def open_engine(url: str, *, busy_timeout_ms: int = BUSY_TIMEOUT_MS) -> Database
         "pool_size": POOL_SIZE,
         "max_overflow": POOL_SIZE,
         "pool_timeout": POOL_TIMEOUT_S,
+        "hide_parameters": True,  # an error ends in the log; parameters hold hashes and sealed keys
     }
     if backend == "sqlite":
         if not parsed.database or parsed.database == ":memory:" or "mode=memory" in parsed.database:
             raise BackendError(
-                "the database is in memory, where threads don't share it and nothing lasts; name a file: sqlite:///surge.db"
+                "the database is in memory, where threads don't share it and nothing lasts;"
+                " name a file: sqlite:///surge.db"
             )
     elif backend == "postgresql":
         options["pool_pre_ping"] = True

@@ -2,10 +2,12 @@
 
 import sqlite3
 import threading
+import traceback
 from pathlib import Path
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
 from surge_backend.db.engine import Database, open_engine
 from surge_backend.errors import BackendError, StoreBusy, StoreFull
@@ -78,6 +80,22 @@ def test_a_full_disk_is_store_full_stores_nothing_and_heals(database: Database):
     assert numbers(database) == []
     fill(1_000_000)
     assert numbers(database) == [1, 2]
+
+
+@pytest.mark.threat(25)
+def test_an_error_does_not_tell_the_values_of_its_statement(database: Database):
+    def insert(*values: dict[str, object]) -> None:
+        with database.write() as connection:
+            connection.execute(text("INSERT INTO t (n, b) VALUES (:n, :b)"), list(values))
+
+    row = {"n": 1, "b": b"sealed-secret"}
+    for values in ((row, row), ({"n": "token-hash", "b": b"sealed-secret"},)):
+        with pytest.raises(DBAPIError) as caught:
+            insert(*values)
+        told = "".join(traceback.format_exception(caught.value))
+        assert "INSERT INTO t" in told
+        assert "sealed-secret" not in told
+        assert "token-hash" not in told
 
 
 def test_writers_in_threads_take_turns(tmp_path: Path):
