@@ -76,7 +76,6 @@ def read_sealed(files: Files, folder: Path, confirmed: Confirmed) -> tuple[list[
 
     Raises OSError.
     """
-    files.make_folder(folder)
     found: list[SealedBatch] = []
     rest: list[Path] = []
     for name in files.names(folder):

@@ -3,7 +3,9 @@
 Place in the flow: once at start, before anything is accepted. Rules kept: a torn tail (the write that a
 crash cut) is trimmed, since its reports were never acknowledged; but a tail can also be an acknowledged
 record that rotted, so its bytes are set aside too; damage inside is skipped, the records behind it are
-served (threat 14); the caller sees every record that is still waiting, to rebuild what it knows.
+served (threat 14); the caller sees every record that is still waiting, to rebuild what it knows. A process
+that died may have left bytes and names that no fsync covers, and a repeated report of those would be
+acknowledged: so all that is served is synced first.
 """
 
 from collections.abc import Callable
@@ -14,7 +16,7 @@ import structlog
 from surge_gateway.files import Files, remove_if_there
 from surge_gateway.quarantine import Quarantine
 from surge_gateway.spool import Segment, Spool, parse_segment_name
-from surge_gateway.spool_record import Damage, Position, Record, scan_records
+from surge_gateway.spool_record import Position, Record, scan_records
 
 log = structlog.get_logger()
 
@@ -51,6 +53,7 @@ def open_spool(
         start = min(released.offset, len(data)) if number == released.segment else 0
         length = _recover_segment(files, path, number, salt, data, start, quarantine, on_record)
         segments.append(Segment(number, salt, path, length))
+    files.sync_folder(folder)
     return Spool(files, folder, segments, quarantine, random, len_max=len_max, number_floor=cursor.segment)
 
 
@@ -72,16 +75,18 @@ def _recover_segment(
         damaged = data[found.start : found.end]
         quarantine.keep(number, found.start, damaged, "tail" if found.tail else "damaged")
         if found.tail:
-            _trim(files, path, number, found)
+            log.warning("spool_tail_trimmed", segment=number, at=found.start, len=found.end - found.start)
+            _make_durable(files, path, found.start)
             return found.start
+    _make_durable(files, path, None)
     return len(data)
 
 
-def _trim(files: Files, path: Path, number: int, tail: Damage) -> None:
-    log.warning("spool_tail_trimmed", segment=number, at=tail.start, len=tail.end - tail.start)
+def _make_durable(files: Files, path: Path, length: int | None) -> None:
     file = files.open_append(path)
     try:
-        file.truncate(tail.start)
+        if length is not None:
+            file.truncate(length)
         file.sync()
     finally:
         file.close()

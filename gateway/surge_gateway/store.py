@@ -6,7 +6,7 @@ it is deleted). Synchronous: one disk thread calls it; tests call it straight. D
 Rules kept: what `append` returned for is in the spool until `confirm` of the batch that stands for it; a
 sealed batch is on disk before anyone sees it, so a seq has one content across crashes; nothing is sealed
 before `reconcile` has compared our chain with the backend's in this run; the state is written before
-anything is deleted.
+anything is deleted; what a killed process left is synced at the next start before it is relied on.
 """
 
 import errno
@@ -196,9 +196,12 @@ def open_store(
 
     `len_max` bounds the spool, `batch_len_max` a sealed batch's file.
     """
-    files.make_folder(folder)
-    confirmed = read_confirmed(files, folder)
     batch_folder = folder / BATCH_FOLDER
+    for each in (folder, batch_folder, folder / SPOOL_FOLDER):
+        files.make_folder(each)
+    for each in (folder, batch_folder):  # names: of the folders, and of files renamed before a kill
+        files.sync_folder(each)
+    confirmed = read_confirmed(files, folder)
     sealed, rest = read_sealed(files, batch_folder, confirmed)
     if rest or not confirmed.certain:
         confirmed = Confirmed(confirmed.next_seq, confirmed.previous, confirmed.released, certain=False)

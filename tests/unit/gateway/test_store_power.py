@@ -6,6 +6,7 @@ The rules that every run checks: what `append` returned for arrives; a seq has o
 import contextlib
 import errno
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from gateway_files import PowerCut, SimulatedFiles
 from gateway_reports import make_device
 
 from surge_gateway.cut import CutLimits, cut_verbatim
+from surge_gateway.spool_record import Record
 from surge_gateway.store import Store, open_store
 from surge_wire.ed25519 import public_key, signer
 
@@ -25,14 +27,16 @@ STEPS = 14
 sign = signer(SEED)
 
 
-def open_on(disk: SimulatedFiles, len_max: int = 4000) -> Store:
+def open_on(
+    disk: SimulatedFiles, len_max: int = 4000, on_record: Callable[[Record], None] = lambda _record: None
+) -> Store:
     return open_store(
         disk,
         FOLDER,
         disk.random.randbytes,
         len_max=len_max,
         batch_len_max=1000,
-        on_record=lambda _record: None,
+        on_record=on_record,
     )
 
 
@@ -49,7 +53,10 @@ class Site:
 
     def start(self) -> Store:
         if self.store is None:
-            self.store = open_on(self.disk)
+            # What is found on disk counts as received: a device that repeats it gets its ack.
+            found: list[bytes] = []
+            self.store = open_on(self.disk, on_record=lambda record: found.append(record.report))
+            self.acknowledged.extend(found)
             self.store.reconcile(self.backend.next_seq, self.backend.previous)
         return self.store
 
@@ -86,6 +93,10 @@ class Site:
         self.disk = self.disk.restart()
         self.store = None
 
+    def process_died(self) -> None:
+        self.disk.process_died()
+        self.store = None
+
 
 def run(seed: int, cut_at: int | None, second_cut: bool = False) -> int:
     """One schedule; the number of file operations that it took until the end or the cut."""
@@ -120,6 +131,36 @@ def test_power_cut_at_every_operation_loses_nothing_acknowledged(seed: int) -> N
 def test_second_power_cut_during_recovery_loses_nothing(seed: int) -> None:
     for cut_at in range(1, run(seed, None) + 1):
         run(seed, cut_at, second_cut=True)
+
+
+def run_killed(seed: int, killed_at: int) -> None:
+    """The process dies at one operation, starts again, and some time later the power goes."""
+    site = Site(seed)
+    site.disk.cut_at = killed_at
+    restarted = False
+    for _ in range(STEPS):
+        try:
+            site.step()
+        except PowerCut:
+            if restarted:
+                site.power_cut()
+            else:
+                restarted = True
+                site.process_died()
+                site.disk.cut_at = site.disk.operations + site.random.randrange(1, 12)
+    try:
+        site.finish()
+    except PowerCut:
+        site.power_cut()
+        site.finish()
+
+
+@pytest.mark.threat(10)
+@pytest.mark.threat(14)
+@pytest.mark.parametrize("seed", range(50, 62))
+def test_what_a_killed_process_had_not_synced_is_not_relied_on_before_it_is(seed: int) -> None:
+    for killed_at in range(1, run(seed, None) + 1):
+        run_killed(seed, killed_at)
 
 
 @pytest.mark.threat(15)

@@ -160,6 +160,11 @@ class SimulatedFiles:
         """Damage from outside: replace a file's content, synced."""
         self._names[path].data = self._names[path].durable = data
 
+    def process_died(self) -> None:
+        """The machine runs on: all that was written can be read, and no more is durable than before."""
+        self._off = False
+        self.cut_at = None
+
     def restart(self) -> "SimulatedFiles":
         """The disk as the next start finds it."""
         survivor = SimulatedFiles(self.random.randrange(1 << 30), self.capacity)
