@@ -5,11 +5,10 @@ counters beside what was counted; decides nothing.
 """
 
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import Query
 from pydantic import Field
-from sqlalchemy import select
 
 from surge_backend.api import problems
 from surge_backend.api.fields import PAGE_DEFAULT, PAGE_MAX, DeviceId, DevicePath, Model, TimeMs
@@ -17,19 +16,13 @@ from surge_backend.api.guard import CurrentPrincipal, bearer
 from surge_backend.api.routes import Routes
 from surge_backend.api.scopes import owner_scope
 from surge_backend.api.services import ServicesDep
-from surge_backend.db.schema import alarms
+from surge_backend.queries import gaps, verdicts
+from surge_backend.queries.alarms import list_alarms
+from surge_backend.queries.gaps import BOOTS_MAX, RANGES_MAX
+from surge_backend.queries.verdicts import REJECTIONS_COUNTED_MAX
 from surge_backend.registry.device_rows import get_device
-from surge_backend.registry.report_rows import (
-    BOOTS_LISTED_MAX,
-    MISSING_RANGES_MAX,
-    accepted_count,
-    list_gaps,
-    list_rejections,
-    rejected_counts,
-)
 from surge_backend.registry.tokens import Role
 from surge_wire.limits import UINT32_MAX, UINT53_MAX
-from surge_wire.verdicts import NAMES
 
 routes = Routes("devices")
 
@@ -46,35 +39,43 @@ class Rejection(Model):
     verdict: str
     detail: str
     received_ms: TimeMs
+    proven: Annotated[bool, Field(description="whether the device made it; if not, anybody may have")]
 
 
 class Verdicts(Model):
-    """Counts of all verdicts, and rejections newest first. `before` of the next page is the last one's id."""
+    """Totals, and rejections newest first. `next_before` is the next page's `before`, null on the last."""
 
     accepted: int
-    rejected: Annotated[dict[str, int], Field(description="by verdict")]
+    accepted_samples: int
+    accepted_bytes: int
+    rejected: Annotated[
+        dict[str, int], Field(description=f"by verdict, of the newest {REJECTIONS_COUNTED_MAX}")
+    ]
+    rejected_complete: Annotated[bool, Field(description="whether `rejected` counts all there are")]
     rejections: list[Rejection]
+    next_before: str | None
 
 
 class Range(Model):
-    """Inclusive."""
+    """Inclusive. `summarised` by a gateway, which says so without proof, or just `missing`."""
 
     first: int
     last: int
+    state: Literal["missing", "summarised"]
 
 
 class UsageClaim(Model):
     """The device's last word on its own counters in this boot, up to report `seq`, and what was counted till
-    there.
+    there: null if the claim is too far back for counting.
     """
 
     seq: int
     claimed_reports: int
     claimed_samples: int
     claimed_bytes: int
-    counted_reports: int
-    counted_samples: int
-    counted_bytes: int
+    counted_reports: int | None
+    counted_samples: int | None
+    counted_bytes: int | None
     dropped: Annotated[int, Field(description="readings that the device says it had no room for")]
 
 
@@ -86,13 +87,16 @@ class BootGaps(Model):
 
     boot: int
     seq_max: int
+    declared_end: Annotated[
+        int | None, Field(description="how many reports it sealed, as the next boot says; null if unknown")
+    ]
     received: int
     first_seen_ms: TimeMs
     last_seen_ms: TimeMs
-    summarised: int
+    summarised: Annotated[int, Field(description="how many of the reports listed as missing are summarised")]
     missing_count: int
-    missing: Annotated[list[Range], Field(description=f"the first {MISSING_RANGES_MAX}")]
-    missing_complete: bool
+    missing: Annotated[list[Range], Field(description=f"at most {RANGES_MAX}, rising")]
+    missing_complete: Annotated[bool, Field(description="whether `missing` lists all there are")]
     claim: UsageClaim | None
 
 
@@ -127,28 +131,40 @@ def get_verdicts(
     limit: Annotated[int, Query(ge=1, le=PAGE_MAX)] = PAGE_DEFAULT,
 ) -> Verdicts:
     """Every rejection is kept with its reason; what was accepted is counted."""
-    cursor = None
-    if before is not None:
-        log_index, _, position = before.partition(".")
-        cursor = (int(log_index), int(position))
     with services.database.read() as connection:
         get_device(connection, device_id, owner_scope(principal))
-        rows = list_rejections(connection, device_id, cursor, limit)
-        return Verdicts(
-            accepted=accepted_count(connection, device_id),
-            rejected={NAMES[code]: n for code, n in sorted(rejected_counts(connection, device_id).items())},
-            rejections=[
-                Rejection(
-                    id=f"{row['log_index']}.{row['position']}",
-                    boot=row["boot"],
-                    seq=row["seq"],
-                    verdict=NAMES[row["code"]],
-                    detail=row["detail"],
-                    received_ms=row["received_ms"],
-                )
-                for row in rows
-            ],
-        )
+        found = verdicts.device_verdicts(connection, device_id, limit, _place(before))
+    return Verdicts(
+        accepted=found.accepted_reports,
+        accepted_samples=found.accepted_samples,
+        accepted_bytes=found.accepted_bytes,
+        rejected=found.rejected,
+        rejected_complete=found.rejected_complete,
+        rejections=[
+            Rejection(
+                id=_place_id(item.place),
+                boot=item.boot,
+                seq=item.seq,
+                verdict=item.verdict,
+                detail=item.detail,
+                received_ms=item.received_ms,
+                proven=item.proven,
+            )
+            for item in found.rejections
+        ],
+        next_before=None if found.next_before is None else _place_id(found.next_before),
+    )
+
+
+def _place(text: str | None) -> verdicts.Place | None:
+    if text is None:
+        return None
+    log_index, _, position = text.partition(".")
+    return int(log_index), int(position)
+
+
+def _place_id(place: verdicts.Place) -> str:
+    return f"{place[0]}.{place[1]}"
 
 
 @routes.get(
@@ -162,19 +178,42 @@ def get_gaps(
     principal: CurrentPrincipal,
     services: ServicesDep,
     before_boot: Annotated[int | None, Query(ge=0, le=UINT32_MAX)] = None,
-    limit: Annotated[int, Query(ge=1, le=BOOTS_LISTED_MAX)] = BOOTS_LISTED_MAX,
+    limit: Annotated[int, Query(ge=1, le=BOOTS_MAX)] = BOOTS_MAX,
 ) -> Gaps:
     """By boot: a device counts its reports without a hole, so what is missing shows."""
     with services.database.read() as connection:
         get_device(connection, device_id, owner_scope(principal))
-        found = list_gaps(connection, device_id, before_boot, limit)
-    boots = []
-    for boot in found:
-        fields = asdict(boot)
-        fields["missing"] = [Range(first=first, last=last) for first, last in boot.missing]
-        fields["claim"] = None if boot.claim is None else UsageClaim(**asdict(boot.claim))
-        boots.append(BootGaps(**fields))
-    return Gaps(device_id=device_id, boots=boots)
+        found = gaps.device_gaps(connection, device_id, limit, before_boot)
+    return Gaps(device_id=device_id, boots=[_boot(boot) for boot in found])
+
+
+def _boot(boot: gaps.BootGaps) -> BootGaps:
+    return BootGaps(
+        boot=boot.boot,
+        seq_max=boot.seq_max,
+        declared_end=boot.declared_end,
+        received=boot.received_reports,
+        first_seen_ms=boot.first_seen_ms,
+        last_seen_ms=boot.last_seen_ms,
+        summarised=boot.summarised_reports,
+        missing_count=boot.missing_reports,
+        missing=[Range(first=item.first, last=item.last, state=item.state) for item in boot.ranges],
+        missing_complete=not boot.more,
+        claim=None if boot.claim is None else _usage(boot.claim),
+    )
+
+
+def _usage(claim: gaps.Claim) -> UsageClaim:
+    return UsageClaim(
+        seq=claim.seq,
+        claimed_reports=claim.reports,
+        claimed_samples=claim.samples,
+        claimed_bytes=claim.bytes,
+        counted_reports=claim.counted_reports,
+        counted_samples=claim.counted_samples,
+        counted_bytes=claim.counted_bytes,
+        dropped=claim.dropped,
+    )
 
 
 @routes.get("/v1/alarms", access=bearer(Role.ADMIN, Role.AUDITOR), tags=["system"], summary="List alarms")
@@ -184,7 +223,5 @@ def get_alarms(
     limit: Annotated[int, Query(ge=1, le=PAGE_MAX)] = PAGE_DEFAULT,
 ) -> list[Alarm]:
     """Newest first: frozen devices, batches in conflict, broken chains."""
-    query = select(alarms).where(alarms.c.id < before).order_by(alarms.c.id.desc()).limit(limit)
     with services.database.read() as connection:
-        rows = connection.execute(query).mappings().all()
-    return [Alarm(**row) for row in rows]
+        return [Alarm(**asdict(alarm)) for alarm in list_alarms(connection, limit, before)]

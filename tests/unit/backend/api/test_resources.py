@@ -271,10 +271,13 @@ async def test_rejections_come_in_pages(world: World) -> None:
     path = f"/v1/devices/{device.device_id}/verdicts"
     first = (await world.client.get(path, params={"limit": 2}, headers=owner)).json()
     before = first["rejections"][-1]["id"]
+    assert first["next_before"] == before
     rest = (await world.client.get(path, params={"before": before}, headers=owner)).json()
+    assert rest["next_before"] is None
     assert [r["id"] for r in first["rejections"] + rest["rejections"]] == ["2.1", "2.0", "1.1", "1.0", "0.1"]
     assert first["accepted"] == 1
-    assert first["rejected"] == {"duplicate": 5}
+    assert (first["rejected"], first["rejected_complete"]) == ({"duplicate": 5}, True)
+    assert all(r["proven"] for r in first["rejections"])
     for before in ("x", "1", "1.2.3", "-1.0", "9" * 30 + ".1"):
         is_problem(await world.client.get(path, params={"before": before}, headers=owner), 422, "invalid")
 
@@ -283,11 +286,19 @@ async def test_gaps_over_boots(world: World) -> None:
     _, owner = await world.owner()
     gateway, device = await world.gateway(owner), await world.device(owner)
     await world.settle(gateway, [device.report(seq=seq) for seq in (0, 1, 4)])
-    await world.settle(gateway, [device.report(boot=2, seq=seq) for seq in (1, 2)])
+    await world.settle(gateway, [device.report(boot=2, seq=0, previous_end=6), device.report(boot=2, seq=2)])
     boots = (await world.client.get(f"/v1/devices/{device.device_id}/gaps", headers=owner)).json()["boots"]
-    assert [(b["boot"], b["seq_max"], b["received"], b["missing"]) for b in boots] == [
-        (2, 2, 2, [{"first": 0, "last": 0}]),
-        (1, 4, 3, [{"first": 2, "last": 3}]),
+    assert [(b["boot"], b["seq_max"], b["declared_end"], b["received"]) for b in boots] == [
+        (2, 2, None, 2),
+        (1, 4, 6, 3),
+    ]
+    assert [(b["missing_count"], b["missing_complete"], b["missing"]) for b in boots] == [
+        (1, True, [{"first": 1, "last": 1, "state": "missing"}]),
+        (
+            3,
+            True,
+            [{"first": 2, "last": 3, "state": "missing"}, {"first": 5, "last": 5, "state": "missing"}],
+        ),
     ]
     assert boots[0]["claim"] is None
     path = f"/v1/devices/{device.device_id}/gaps"

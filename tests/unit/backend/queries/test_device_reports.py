@@ -5,14 +5,18 @@ from typing import Any
 import pytest
 
 from surge_backend.db.alarms import raise_alarm
-from surge_backend.db.queries import Claim, Range, alarms_page, device_gaps, device_verdicts
+from surge_backend.queries import gaps as gaps_module
+from surge_backend.queries import verdicts as verdicts_module
+from surge_backend.queries.alarms import list_alarms
+from surge_backend.queries.gaps import Claim, Range, device_gaps
+from surge_backend.queries.verdicts import device_verdicts
 from surge_wire.batch import Summarised
 from surge_wire.report import Usage
 
 
-def gaps(world: Any, device: Any) -> Any:
+def gaps(world: Any, device: Any, **page: Any) -> Any:
     with world.database.read() as connection:
-        return device_gaps(connection, device.id)
+        return device_gaps(connection, device.id, **page)
 
 
 def test_rejections_come_newest_first_in_pages(world: Any):
@@ -33,13 +37,27 @@ def test_rejections_come_newest_first_in_pages(world: Any):
         (2, 2, 5)
     ] * 2
     rejections = [item for page in pages for item in page.rejections]
-    assert [(r.log_index, r.position, r.verdict, r.proven) for r in rejections] == [
+    assert [(*r.place, r.verdict, r.proven) for r in rejections] == [
         (1, 1, "bad_mac", False),
         (1, 0, "duplicate", True),
         (0, 2, "duplicate", True),
         (0, 1, "duplicate", True),
     ]
     assert rejections[0].received_ms == world.now_ms
+    assert [(page.rejected, page.rejected_complete) for page in pages] == [
+        ({"bad_mac": 1, "duplicate": 3}, True)
+    ] * 2
+
+
+def test_rejections_counted_are_bounded_and_the_answer_says_so(world: Any, monkeypatch: Any):
+    monkeypatch.setattr(verdicts_module, "REJECTIONS_COUNTED_MAX", 2)
+    gateway, device = world.gateway(), world.device()
+    first = device.next()
+    world.send(gateway, first, first, first, first, device.seal(1, 9, key=bytes(32)))
+    with world.database.read() as connection:
+        found = device_verdicts(connection, device.id, 10)
+    assert (found.rejected, found.rejected_complete) == ({"bad_mac": 1, "duplicate": 1}, False)
+    assert len(found.rejections) == 4
 
 
 def test_a_device_that_sent_nothing(world: Any):
@@ -70,6 +88,45 @@ def test_withheld_reports_are_gaps(world: Any):
     assert not older.more
 
 
+def test_boots_come_in_pages_and_each_knows_its_declared_end(world: Any):
+    gateway, device = world.gateway(), world.device()
+    for end in (2, 3, 4):
+        world.send(gateway, device.next())
+        device.restart()
+        world.send(gateway, device.next(previous_end=end))
+        device.restart()
+    every = gaps(world, device)
+    assert [(boot.boot, boot.declared_end, boot.missing_reports) for boot in every] == [
+        (6, None, 0),
+        (5, 4, 3),
+        (4, None, 0),
+        (3, 3, 2),
+        (2, None, 0),
+        (1, 2, 1),
+    ]
+    pages = gaps(world, device, limit=1)
+    while pages[-1].boot > 1:
+        pages += gaps(world, device, limit=1, before_boot=pages[-1].boot)
+    assert pages == every
+    assert all(boot.first_seen_ms == boot.last_seen_ms == world.now_ms for boot in every)
+
+
+def test_only_the_newest_numbers_of_a_boot_are_looked_at(world: Any, monkeypatch: Any):
+    gateway, device = world.gateway(), world.device()
+    sealed = [device.next(samples=0, usage=Usage(0, 0, 0, 0)) if i == 3 else device.next() for i in range(30)]
+    world.send(gateway, *(sealed[i] for i in (0, 3, 12, 20, 29)))
+    everything = gaps(world, device)[0]
+    assert everything.ranges == tuple(
+        Range(first, last, "missing") for first, last in ((1, 2), (4, 11), (13, 19), (21, 28))
+    )
+    assert (everything.more, everything.claim.counted_reports) == (False, 1)
+    monkeypatch.setattr(gaps_module, "SEQ_SCANNED_MAX", 15)  # the numbers 15 to 29
+    found = gaps(world, device)[0]
+    assert found.ranges == (Range(15, 19, "missing"), Range(21, 28, "missing"))
+    assert (found.missing_reports, found.more) == (25, True)
+    assert (found.claim.seq, found.claim.counted_reports) == (3, None)
+
+
 def test_a_gateways_summary_explains_a_gap_until_the_reports_come(world: Any):
     gateway = world.gateway()
     device = world.device(gateway=gateway)
@@ -83,6 +140,19 @@ def test_a_gateways_summary_explains_a_gap_until_the_reports_come(world: Any):
     )
     world.send(gateway, *sealed[1:7])
     assert gaps(world, device)[0].ranges == (Range(7, 8, "missing"),)
+
+
+def test_summaries_that_overlap_explain_a_number_once(world: Any):
+    gateway = world.gateway()
+    device = world.device(gateway=gateway)
+    sealed = [device.next() for _ in range(10)]
+    for ranges in ([(1, 3), (8, 20)], [(2, 4)], [(5, 5)]):
+        report = sealed[7] if ranges == [(5, 5)] else sealed[0]
+        world.send(gateway, report, summarised=[Summarised(device.id, 1, ranges)])
+    world.send(gateway, sealed[9])
+    found = gaps(world, device)[0]
+    assert found.ranges == (Range(1, 5, "summarised"), Range(6, 6, "missing"), Range(8, 8, "summarised"))
+    assert (found.summarised_reports, found.missing_reports, found.more) == (6, 7, False)
 
 
 def test_a_claim_stands_beside_what_was_counted_before_it(world: Any):
@@ -111,7 +181,6 @@ def test_alarms_in_pages(world: Any):
         for number in range(5):
             assert raise_alarm(connection, "k", f"s{number}", "d", number)
     with world.database.read() as connection:
-        first = alarms_page(connection, 3)
-        rest = alarms_page(connection, 3, first.next_before)
-    assert [alarm.subject for alarm in (*first.alarms, *rest.alarms)] == ["s4", "s3", "s2", "s1", "s0"]
-    assert rest.next_before is None
+        first = list_alarms(connection, 3)
+        rest = list_alarms(connection, 3, first[-1].id)
+    assert [alarm.subject for alarm in (*first, *rest)] == ["s4", "s3", "s2", "s1", "s0"]
