@@ -18,6 +18,7 @@ import gmqtt
 
 from surge_cli.demo.network import DemoDevice, Network, load_identity
 from surge_wire.hkdf import INFO_REPORT, derive_key, mqtt_password
+from surge_wire.ids import DEVICE, make_id
 from surge_wire.report import Report, seal_report
 from surge_wire.senml import make_record
 from surge_wire.topics import REPORT, topic
@@ -48,10 +49,14 @@ def _forged(device_id: str, secret: bytes) -> bytes:
 
 
 async def intrude(network: Network) -> Intrusion:
-    """Try it with the first device's credentials against the last one's name."""
-    intruder, victim = network.devices[0], network.devices[-1]
+    """Try it with the first device's credentials against the last one's name, or where it is alone a made-
+    up one."""
+    intruder = network.devices[0]
+    victim_id = network.devices[-1].device_id
+    if victim_id == intruder.device_id:
+        victim_id = make_id(DEVICE, secrets.token_bytes(10))
     before = await _refused(network)
-    await asyncio.wait_for(_send(network, intruder, victim), TIMEOUT_S)
+    await asyncio.wait_for(_send(network, intruder, victim_id), TIMEOUT_S)
     async with asyncio.timeout(TIMEOUT_S):
         after = await _refused(network)
         while after["id_mismatch"] == before["id_mismatch"]:
@@ -64,7 +69,7 @@ async def _refused(network: Network) -> dict[str, int]:
     return dict((await network.gateway_status())["reports"]["refused"])
 
 
-async def _send(network: Network, intruder: DemoDevice, victim: DemoDevice) -> None:
+async def _send(network: Network, intruder: DemoDevice, victim_id: str) -> None:
     identity = load_identity(intruder.folder)
     secret = bytes.fromhex(identity["secret"])
     connected = asyncio.Event()
@@ -74,8 +79,8 @@ async def _send(network: Network, intruder: DemoDevice, victim: DemoDevice) -> N
     await client.connect("127.0.0.1", network.broker_port, version=MQTT_3_1_1)
     try:
         await connected.wait()
-        client.publish(topic(victim.device_id, REPORT), b"not a report", qos=0)
-        client.publish(topic(intruder.device_id, REPORT), _forged(victim.device_id, secret), qos=0)
+        client.publish(topic(victim_id, REPORT), b"not a report", qos=0)
+        client.publish(topic(intruder.device_id, REPORT), _forged(victim_id, secret), qos=0)
         await asyncio.sleep(0)
     finally:
         await client.disconnect()
