@@ -10,6 +10,7 @@ written whole; secrets are `Secret`s and show in no log; nothing is overwritten.
 """
 
 import json
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +41,20 @@ class Identity:
     @property
     def seed_bytes(self) -> bytes:
         return decode_base64url(self.seed.reveal())
+
+
+def refuse_shared_secrets(state_dir: Path) -> None:
+    """Raises IdentityError where others than the owner may read a secret in `state_dir` (threat 25)."""
+    for name in (KEY_NAME, TOKEN_NAME, MQTT_PASSWORD_NAME):
+        path = state_dir / name
+        try:
+            mode = path.stat().st_mode
+        except OSError:
+            continue  # whoever reads it says why it can't be
+        if stat.S_IMODE(mode) & 0o077:
+            raise IdentityError(
+                "a secret of the gateway can be read by others", str(path), f"chmod 600 {path}"
+            )
 
 
 def read_key(files: Files, state_dir: Path) -> Secret | None:

@@ -13,7 +13,7 @@ from surge_gateway.clock import SystemClock
 from surge_gateway.errors import ChainError
 from surge_gateway.files import RealFiles
 from surge_gateway.http_client import make_http
-from surge_gateway.identity import Identity, read_identity
+from surge_gateway.identity import Identity, read_identity, refuse_shared_secrets
 from surge_gateway.settings import Settings
 from surge_gateway.state_lock import state_lock
 from surge_host.errors import UserError
@@ -29,6 +29,7 @@ def _first_cause(group: BaseExceptionGroup[Any]) -> BaseException:
 async def run_gateway(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT. Raises UserError for what a person has to put right."""
     files = RealFiles()
+    refuse_shared_secrets(settings.gateway.state_dir)
     identity = read_identity(files, settings.gateway.state_dir)
     if identity is None:
         raise UserError(

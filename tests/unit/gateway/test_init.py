@@ -48,6 +48,20 @@ def test_enrols_and_keeps_everything_private(tmp_path: Path, capsys: pytest.Capt
     assert TOKEN not in repr(identity)
 
 
+@pytest.mark.threat(25)
+@pytest.mark.parametrize("name", ["gateway.key", "api.token", "mqtt.password"])
+def test_a_secret_that_others_can_read_keeps_it_from_starting(
+    tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with running_backend() as backend:
+        assert init(tmp_path, backend) == 0
+        path = tmp_path / "gateway-state" / name
+        path.touch()
+        path.chmod(0o640)
+        assert main(["gateway", "--config", str(tmp_path / "gateway.toml")]) == 2
+    assert f"chmod 600 {path}" in capsys.readouterr().err
+
+
 def test_a_lost_answer_is_made_good_with_the_same_key(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
