@@ -5,13 +5,14 @@ settled, the same rules are kept by ``ingest``, ``ledger`` and ``log``, which ra
 
 Does not: repair. Each check gives its violations in words; an empty list means that it holds.
 
-| name | invariant |
-|---|---|
-| acknowledged_once | 1: every report named is accepted once or rejected with a reason, and no batch lost one
-| | ledger_sums_to_zero | 2: balances, transfers and entries agree, and sum to zero |
-| no_negative_balances | 2: no account but those marked so is below zero |
-| transfers_deterministic | 3: ids and legs of all transfers follow from the settlements |
-| log_consistent | 4: every node and every signed head follows from the settlements |
+| name                    | invariant                                                             |
+|-------------------------|-----------------------------------------------------------------------|
+| acknowledged_once       | 1: every report named is accepted once or rejected with a reason, and |
+|                         | no batch lost one                                                     |
+| ledger_sums_to_zero     | 2: balances, transfers and entries agree, and sum to zero             |
+| no_negative_balances    | 2: no account but those marked so is below zero                       |
+| transfers_deterministic | 3: ids and legs of all transfers follow from the settlements          |
+| log_consistent          | 4: every node and every signed head follows from the settlements      |
 """
 
 from collections import Counter

@@ -1,1 +1,1 @@
-"""The database: tables, engine, migrations, and the queries of the read side."""
+"""The database: tables, engine, migrations, fast statements, and alarms."""

@@ -25,9 +25,8 @@ from surge_wire.errors import DecodeError
 from surge_wire.hkdf import INFO_REPORT, derive_key
 from surge_wire.ids import DEVICE, decode_id
 
-DEVICES_REMEMBERED_MAX: Final = (
-    100_000  # about 60 MB; past it, those that came first are read again when needed
-)
+# About 60 MB; past it, those that came first are read again when needed.
+DEVICES_REMEMBERED_MAX: Final = 100_000
 
 _NEWEST: Final = "SELECT coalesce(max(revision), 0) FROM devices"
 _KEYS: Final = "SELECT id, secret_sealed, owner_id, gateway_id, status FROM devices WHERE id IN ({keys})"
@@ -111,9 +110,8 @@ class DeviceKeys:
         device_id, sealed, owner_id, gateway_id, status = row
         try:
             secret = self._unseal(device_id, sealed)
-        except (
-            Exception
-        ) as error:  # whatever the vault raises, the answer is the same, and it names no secret
+        except Exception as error:
+            # whatever the vault raises, the answer is the same, and it names no secret
             raise KeyUnreadable(
                 f"the secret of {device_id} doesn't open; is the master key the one it was sealed under?"
             ) from error

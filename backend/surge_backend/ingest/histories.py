@@ -18,9 +18,8 @@ from surge_backend.db.bulk import put_rows, select_by_keys
 from surge_backend.db.schema import device_boots, device_totals
 from surge_backend.verify.history import BootHistory, DeviceHistory
 
-HISTORIES_REMEMBERED_MAX: Final = (
-    50_000  # devices, about 50 MB; past it, those that came first are read again
-)
+# Devices, about 50 MB; past it, those that came first are read again.
+HISTORIES_REMEMBERED_MAX: Final = 50_000
 
 _BOOT_COLUMNS: Final = (
     "device_id",

@@ -21,9 +21,8 @@ BASIS_POINTS: Final = 10_000
 BYTES_PER_KIB: Final = 1024
 NUMERATORS_PER_MICROCREDIT: Final = BASIS_POINTS * BYTES_PER_KIB
 
-PRICE_MAX: Final = (
-    1_000_000_000  # micro-credits a sample or a KiB; 10,000 full reports stay far within 2^53 - 1
-)
+# Micro-credits a sample or a KiB; 10,000 full reports stay far within 2^53 - 1.
+PRICE_MAX: Final = 1_000_000_000
 SAMPLES_MAX: Final = 10_000 * 64  # of one batch: BATCH_REPORTS_MAX * RECORDS_MAX
 BYTES_MAX: Final = 4 * 1024 * 1024  # of one batch: BATCH_LEN_MAX
 

@@ -22,9 +22,8 @@ from surge_backend.telemetry.points import TIME_FROM_GATEWAY, TIME_SKEWED
 from surge_wire.senml import ABSOLUTE_TIME_S
 
 _DAY_MS: Final = 86_400_000
-SPOOLED_MS_MAX: Final = (
-    30 * _DAY_MS
-)  # a gateway without an uplink for longer than that has lost its place in time
+# A gateway without an uplink for longer than that has lost its place in time.
+SPOOLED_MS_MAX: Final = 30 * _DAY_MS
 TIME_PAST_MS_MAX: Final = 30 * _DAY_MS  # what a device's outbox may have kept
 TIME_FUTURE_MS_MAX: Final = 5 * 60_000  # how far clocks may differ
 _SECONDS_MAX: Final = 1 << 40  # beyond, a float times 1000 is no time anyway

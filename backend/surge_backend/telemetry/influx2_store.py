@@ -3,17 +3,15 @@
 Place in the flow: behind the port in store.py. Writes go through influxdb-client as ready lines of line
 protocol, gzipped, in one thread (its client blocks); reads go by the dialect that the server speaks:
 
-- ``influxql`` (InfluxDB 2, 3): `/query` with the token. On InfluxDB 2 the bucket needs a mapping to the
-database's name
-  (`influx v1 dbrp create --db NAME --rp autogen --bucket-id ID`); newer ones map a bucket's own name by
-  themselves. Keeps nanoseconds, numbers, truth values, texts.
-- ``prometheus`` (VictoriaMetrics): `/api/v1/export`. Keeps numbers and truth values, in milliseconds; points
-of one series
-  within a millisecond become one, the greatest value. Refuses texts (StoreRejected): the server would store
-  0. Floats are packed with a common exponent per block, so one absurd value (1e300) wipes out its small
-  neighbours of the same series. Points older than `-retentionPeriod` (1 month by default!) or 2 days ahead
-  are dropped in silence: set it as long as telemetry shall last. A crash of the server loses what it hasn't
-  flushed, a few seconds: ``durability_lag_ms``.
+* ``influxql`` (InfluxDB 2, 3): `/query` with the token. On InfluxDB 2 the bucket needs a mapping to the
+  database's name (`influx v1 dbrp create --db NAME --rp autogen --bucket-id ID`); newer ones map a bucket's
+  own name by themselves. Keeps nanoseconds, numbers, truth values, texts.
+* ``prometheus`` (VictoriaMetrics): `/api/v1/export`. Keeps numbers and truth values, in milliseconds; points
+  of one series within a millisecond become one, the greatest value. Refuses texts (StoreRejected): the server
+  would store 0. Floats are packed with a common exponent per block, so one absurd value (1e300) wipes out its
+  small neighbours of the same series. Points older than `-retentionPeriod` (1 month by default!) or 2 days
+  ahead are dropped in silence: set it as long as telemetry shall last. A crash of the server loses what it
+  hasn't flushed, a few seconds: ``durability_lag_ms``.
 
 Does not: make buckets, organisations or tokens; retry (the projector does, the client's own retries are off).
 

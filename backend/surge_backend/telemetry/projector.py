@@ -7,17 +7,17 @@ costs nothing but time.
 Does not: verify, price, or decide which points a report has: the source does that.
 
 Rules it keeps:
-- The cursor is saved only after the points before it are stored for good, so a crash repeats writes and never
-skips one.
-  Writes are idempotent, so repeating is harmless. Where a store may lose what it took in a crash of its own
-  (``durability_lag_ms``), the cursor follows that much later, and goes on only if the server hasn't restarted
-  in between.
-- StoreUnavailable, from the store, the source or the cursor, is tried again without end, with jittered
-back-off up to a cap.
-- A point that the store will never take is counted and told to ``on_rejected``; it holds up nothing.
-- Memory is bounded: one read of at most ``entries_max`` entries at a time, written in parts of
-``points_max``.
-- Catching up doesn't starve the present: between two reads it rests ``rest_s``, and lets everything else run.
+
+* the cursor is saved only after the points before it are stored for good, so a crash repeats writes and never
+  skips one. Writes are idempotent, so repeating is harmless. Where a store may lose what it took in a crash
+  of its own (``durability_lag_ms``), the cursor follows that much later, and goes on only if the server
+  hasn't restarted in between;
+* StoreUnavailable, from the store, the source or the cursor, is tried again without end, with jittered
+  back-off up to a cap;
+* a point that the store will never take is counted and told to ``on_rejected``; it holds up nothing;
+* memory is bounded: one read of at most ``entries_max`` entries at a time, written in parts of
+  ``points_max``;
+* catching up doesn't starve the present: between two reads it rests ``rest_s``, and lets everything else run.
 """
 
 from __future__ import annotations

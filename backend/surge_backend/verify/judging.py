@@ -9,8 +9,14 @@ nothing.
 
 Rules it keeps, in this order (after malformed, unknown_device and bad_mac, which ``reading`` found):
 
-1. device_retired; 2. duplicate, or equivocation, which freezes the device; 3. device_frozen; 4.
-gap_too_large; 5. boot_rollback; 6. too_late; 7. forked_history, which freezes the device; 8. accepted.
+1. device_retired;
+2. duplicate, or equivocation, which freezes the device;
+3. device_frozen;
+4. gap_too_large;
+5. boot_rollback;
+6. too_late;
+7. forked_history, which freezes the device;
+8. accepted.
 
 Order inside a batch is the batch's: a report is judged by all that were accepted before it. Only accepted
 reports change a history, so nothing that was rejected can lock a device out (threat 6).

@@ -14,15 +14,13 @@ from surge_wire.limits import RECORDS_MAX
 from surge_wire.senml import NAME, TIME, UNIT, VALUE, name_valid, resolve_pack
 from surge_wire.units import REGISTERED
 
-SERIES_REMEMBERED_MAX: Final = (
-    20_000  # valid pairs of name and unit; when full, all are forgotten and learnt again
-)
+# Valid pairs of name and unit; when full, all are forgotten and learnt again.
+SERIES_REMEMBERED_MAX: Final = 20_000
 
 _UNITS: Final = REGISTERED | {""}
 _NUMBERS: Final = frozenset((int, float))
-_series: set[tuple[str, str]] = (
-    set()
-)  # remembers what is true of a pair whoever sends it, so sharing it changes nothing
+# What is true of a pair whoever sends it, so sharing it changes nothing.
+_series: set[tuple[str, str]] = set()
 
 
 def count_samples(pack: Any) -> int:

@@ -47,9 +47,8 @@ _SAMPLE: Final = seal_mac0("d" * ID_LEN, bytes(32), b"", REPORT_LEN_MAX)
 _PREFIX: Final = _SAMPLE[:KID_AT]
 _EMPTY_HEADER: Final = _SAMPLE[_PAYLOAD_AT - 1]
 _PROOF_HEAD: Final = _SAMPLE[-_TAIL_LEN:-MAC_LEN]
-_CONTEXT: Final = to_be_signed(TAG_MAC0, b"", b"")[
-    :-3
-]  # what precedes protected header, empty aad and payload
+# What precedes protected header, empty aad and payload.
+_CONTEXT: Final = to_be_signed(TAG_MAC0, b"", b"")[:-3]
 _PAYLOAD_SHORT: Final = 0x58  # a byte string of 24 to 255 bytes: two bytes of head; three for more
 _PAYLOAD_LONG: Final = 0x59
 
