@@ -236,11 +236,21 @@ class Spool:
             segment = self._segments[number]
             if Position(number, segment.length) > position:
                 return
-            if self._open is None or self._open[0] is not segment:
-                self._forget(segment)
+            if self._open is not None and self._open[0] is segment:
+                if segment.length < self._segment_len_max:
+                    return
+                self._close_released()  # full: no group goes there any more
+            self._forget(segment)
+
+    def _close_released(self) -> None:
+        try:
+            self.close()
+        except OSError as error:  # its records have their receipts
+            log.warning("spool_close_failed", error=str(error))
 
     def close(self) -> None:
         """Close the file that is being written."""
         if self._open is not None:
-            self._open[1].close()
+            file = self._open[1]
             self._open = None
+            file.close()

@@ -50,6 +50,9 @@ def open_spool(
             continue
         path = folder / name
         data = files.read(path)
+        if number == released.segment and released.offset >= len(data):
+            remove_if_there(files, path)  # a receipt covers it, and the stop came before it was deleted
+            continue
         start = min(released.offset, len(data)) if number == released.segment else 0
         length = _recover_segment(files, path, number, salt, data, start, quarantine, on_record)
         segments.append(Segment(number, salt, path, length))

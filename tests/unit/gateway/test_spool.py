@@ -141,16 +141,20 @@ def test_a_report_that_contains_a_record_is_not_taken_for_one() -> None:
 def test_segments_are_deleted_only_when_wholly_released() -> None:
     disk = SimulatedFiles()
     spool = open_on(disk, len_max=1600)  # segments of 200 bytes
-    for report in records(6):
+    *reports, last = records(6)
+    for report in reports:
         spool.append([(1, report)])
     placed = list(spool.read(START))
     names = disk.names(FOLDER)
     assert len(names) == 3
     spool.release(placed[2].end)
     assert disk.names(FOLDER) == names[1:]
-    spool.release(placed[5].end)
+    spool.release(placed[4].end)
     assert disk.names(FOLDER) == names[2:]  # the one being written stays
     assert spool.length == disk.size(FOLDER / names[2])
+    spool.release(spool.append([(1, last)]))
+    assert disk.names(FOLDER) == []  # it had become full
+    assert spool.length == 0
 
 
 def test_released_segments_are_removed_at_the_start_and_numbers_do_not_come_back() -> None:
@@ -227,3 +231,31 @@ def test_a_long_segment_is_read_in_parts_around_damage_of_any_length(damage_len:
     middle = len(placed) // 2
     rest = [item.record.report for item in spool.read(placed[middle].end)]
     assert rest == [item.record.report for item in placed[middle + 1 :]]
+
+
+@pytest.mark.threat(15)
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_group_that_fills_the_spool_alone_is_freed_too(restarted: bool) -> None:
+    disk = SimulatedFiles()
+    spool = open_on(disk, len_max=1000)
+    end = spool.append([(1, report) for report in records(20)])
+    assert spool.full
+    if restarted:  # before the segment could be deleted, and after the receipt was noted
+        spool.close()
+        quarantine = Quarantine(disk, Path("quarantine"))
+        spool = open_spool(
+            disk,
+            FOLDER,
+            quarantine,
+            disk.random.randbytes,
+            len_max=1000,
+            released=end,
+            cursor=end,
+            on_record=lambda _end, _record: None,
+        )
+    else:
+        spool.release(end)
+    assert not spool.full
+    later = spool.append([(2, records(1, 2)[0])])
+    assert later > end  # the number of the segment that is gone does not come back
+    assert [placed.record.received_ms for placed in spool.read(end)] == [2]
