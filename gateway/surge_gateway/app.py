@@ -230,7 +230,7 @@ class Gateway:
         )
 
     def _errors(self) -> list[str]:
-        parts = (self.commit, self.batcher, self.uplink, self.registry)
+        parts = (self.commit, self.batcher, self.uplink, self.registry, self.watch)
         return [part.last_error for part in parts if part.last_error]
 
     async def run(self, stop: asyncio.Event) -> None:

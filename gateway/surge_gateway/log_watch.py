@@ -73,6 +73,7 @@ class LogWatch:
         self._trusted = read_trusted(files, folder)
         self._seen: Tree | None = None  # the largest tree signed since, not proven yet
         self.alarm = ""
+        self.last_error = ""  # of our own disk
 
     @property
     def trusted(self) -> Tree | None:
@@ -96,6 +97,10 @@ class LogWatch:
         while True:
             try:
                 await self.check()
+                self.last_error = ""
+            except OSError as error:
+                self.last_error = f"log head: {error.strerror}"
+                log.error("log_head_not_written", error=error.strerror, remedy="free disk space")
             except (Unavailable, Refusal, AnswerInvalid) as error:
                 log.debug("log_not_checked", reason=str(error))
             await self._clock.sleep(self._check_s)

@@ -1,5 +1,8 @@
 """The log may only grow: forks, cuts and proofs about something else raise the alarm (threat 13)."""
 
+import asyncio
+import contextlib
+import errno
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -7,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 from gateway_backend import Log
-from gateway_clock import FakeClock
+from gateway_clock import FakeClock, until
 from gateway_files import SimulatedFiles
 from gateway_http import TOKEN, TestBackend, running_backend
 
@@ -23,12 +26,12 @@ class Rig:
         self.disk = SimulatedFiles()
         self.http = http
         self.key = backend.log.public_key
+        self.clock = FakeClock()
         self.watch = self.make()
 
     def make(self) -> LogWatch:
-        clock = FakeClock()
-        client = BackendClient(self.http, self.backend.url, TOKEN, clock)
-        return LogWatch(client, self.key, self.disk, FOLDER, self.on_disk, clock, check_s=60)
+        client = BackendClient(self.http, self.backend.url, TOKEN, self.clock)
+        return LogWatch(client, self.key, self.disk, FOLDER, self.on_disk, self.clock, check_s=60)
 
     async def on_disk(self, work: Callable[[], Any]) -> Any:
         return work()
@@ -123,3 +126,19 @@ async def test_a_damaged_head_file_is_started_anew(rig: Rig) -> None:
     assert watch.trusted is None
     await watch.check()
     assert watch.trusted == rig.watch.trusted
+
+
+@pytest.mark.threat(15)
+async def test_a_full_disk_ends_nothing_and_the_head_is_noted_later(rig: Rig) -> None:
+    rig.disk.fail = lambda _operation, _path: errno.ENOSPC
+    tree = rig.grow(3)
+    task = asyncio.create_task(rig.watch.run())
+    await until(lambda: task.done() or len(rig.clock.slept) >= 2)
+    assert rig.watch.trusted is None
+    assert rig.watch.last_error
+    rig.disk.fail = lambda _operation, _path: None
+    await until(lambda: rig.watch.trusted == tree)
+    assert rig.watch.last_error == ""
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
