@@ -21,6 +21,8 @@ from surge_wire.errors import DecodeError
 from surge_wire.topics import REPORT, STATE_ONLINE, parse_topic
 
 RECORD_OVERHEAD_LEN = 200  # what a gathered report takes in memory beside its bytes, roughly
+# Per device and boot, until the next acks go out; a repeat beyond it gets its ack when it comes again.
+REPEATS_REMEMBERED_MAX = 64
 
 
 @dataclass(slots=True)
@@ -103,7 +105,9 @@ class Ingress:
         else:
             self._counters.duplicates += 1
             if judgement == DUPLICATE:
-                self.acks_wanted.setdefault((device, seqs), []).append(seq)
+                repeated = self.acks_wanted.setdefault((device, seqs), [])
+                if len(repeated) < REPEATS_REMEMBERED_MAX:
+                    repeated.append(seq)
                 self.on_work()
             return
         group = self._group

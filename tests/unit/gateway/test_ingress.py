@@ -7,7 +7,7 @@ from gateway_reports import Device, make_device
 from surge_gateway import counters as reasons
 from surge_gateway.counters import Counters
 from surge_gateway.devices import Devices
-from surge_gateway.ingress import Ingress
+from surge_gateway.ingress import REPEATS_REMEMBERED_MAX, Ingress
 from surge_gateway.quota import Quota
 from surge_wire.cose import seal_mac0
 
@@ -209,3 +209,15 @@ def test_refuses_all_while_told_to(rig: Rig) -> None:
     rig.ingress.refuse_all = reasons.STOPPING
     rig.publish(rig.device.report())
     assert rig.refused() == {reasons.STOPPING: 1}
+
+
+@pytest.mark.threat(18)
+def test_repeated_reports_take_no_more_memory_while_the_disk_hangs() -> None:
+    rig = Rig(burst=10_000)
+    report = rig.device.report()
+    rig.publish(report)
+    rig.store()
+    for _ in range(5_000):
+        rig.publish(report)
+    assert sum(len(seqs) for seqs in rig.ingress.acks_wanted.values()) == REPEATS_REMEMBERED_MAX
+    assert rig.counters.duplicates == 5_000
