@@ -15,13 +15,21 @@ from surge_gateway.dedupe import SeqSet
 from surge_gateway.spool import Placed
 from surge_wire.batch import Summarised, Window
 from surge_wire.errors import DecodeError
-from surge_wire.limits import BATCH_SUMMARISED_MAX, BATCH_WINDOWS_MAX, SUMMARISED_RANGES_MAX
+from surge_wire.limits import (
+    BATCH_LEN_MAX,
+    BATCH_SUMMARISED_MAX,
+    BATCH_WINDOWS_MAX,
+    RECORDS_MAX,
+    SUMMARISED_RANGES_MAX,
+)
 from surge_wire.report import Report, decode_report, open_report
 from surge_wire.senml import Record
 
 REPORTS_MAX = 50_000  # looked at for one batch; the rest of the window goes into another
 WINDOW_LEN = 160  # a window's bytes in a batch, at most
 RANGE_LEN = 40  # a range's bytes in a batch, at most, with what names its device
+# Beyond it no further report is taken: the one before may have brought this many windows.
+BYTES_SAFE = BATCH_LEN_MAX - 4096 - RECORDS_MAX * WINDOW_LEN - RANGE_LEN
 VALUE_MAX = 1e300  # a larger reading goes as it came: sums stay finite
 
 Key = tuple[str, str, str]  # device id, name, unit
@@ -119,7 +127,7 @@ class Aggregator:
             or len(windows.running) >= BATCH_WINDOWS_MAX // 2
             or len(windows.seqs) >= BATCH_SUMMARISED_MAX // 2
             or length + WINDOW_LEN * len(windows.running) + RANGE_LEN * windows.range_count
-            >= limits.bytes_max
+            >= min(limits.bytes_max, BYTES_SAFE)
         )
 
     def _summarise(self, envelope: bytes, received_ms: int, windows: Windows) -> bool:

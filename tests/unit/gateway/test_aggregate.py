@@ -14,7 +14,8 @@ from surge_gateway.aggregate import Aggregator
 from surge_gateway.cut import Cut, CutLimits
 from surge_gateway.spool import Placed
 from surge_gateway.spool_record import Record
-from surge_wire.batch import Batch, decode_batch, encode_batch
+from surge_wire.batch import Batch, decode_batch, encode_batch, seal_batch
+from surge_wire.limits import BATCH_LEN_MAX, BATCH_REPORTS_MAX, RECORDS_MAX, REPORT_LEN_MAX
 from surge_wire.report import decode_report, open_report
 from surge_wire.senml import make_record
 
@@ -148,3 +149,17 @@ def test_parts_of_a_window_do_not_overlap() -> None:
 
 def test_empty_spool_gives_an_empty_cut() -> None:
     assert cut([]).taken_count == 0
+
+
+def test_the_largest_batch_stays_within_the_wires_limit() -> None:
+    """All but full of reports as they came, then one that makes the most and longest windows."""
+    names = [{0: f"{number:04d}", 1: "m2", 2: 0.1 + number} for number in range(RECORDS_MAX)]
+    names[0] |= {-2: "n" * 60}
+    widest = make_device().report(pack=names)
+    limits = CutLimits(BATCH_REPORTS_MAX, BATCH_LEN_MAX - 4096)
+    reports = [(START_MS, bytes(REPORT_LEN_MAX)) for _ in range(limits.bytes_max // (REPORT_LEN_MAX + 16))]
+    made = cut([*reports, (START_MS, widest), (START_MS, widest)], limits)
+    batch = Batch(0, bytes(32), 1, made.reports, made.received_ms, made.windows, made.summarised)
+    assert len(seal_batch("gaaaaaaaaaaaaaaaa", lambda _data: bytes(64), encode_batch(batch))) <= BATCH_LEN_MAX
+    assert made.next_received_ms == START_MS
+    assert len(cut([(START_MS, widest)], limits).windows) == RECORDS_MAX
