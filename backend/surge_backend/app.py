@@ -20,7 +20,6 @@ from typing import NoReturn
 
 import anyio.to_thread
 import structlog
-from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError
 
 from surge_backend.api.application import make_application
@@ -30,14 +29,20 @@ from surge_backend.api.rates import Rate
 from surge_backend.api.services import RateLimits, Services
 from surge_backend.api.watch import Watched
 from surge_backend.db.engine import POOL_SIZE, Database
-from surge_backend.db.schema import devices
 from surge_backend.errors import BackendError, LogForked
 from surge_backend.ingest import Ingest
-from surge_backend.keys import SealError, SecretVault, read_log_key, read_master_key
+from surge_backend.keys import read_log_key, read_master_key
 from surge_backend.log import MerkleLog
 from surge_backend.metrics import Metrics
 from surge_backend.observability import set_up_logging
-from surge_backend.opening import as_user_error, locked_data_dir, opened_database, shown_url, unusable
+from surge_backend.opening import (
+    as_user_error,
+    check_master_key,
+    locked_data_dir,
+    opened_database,
+    shown_url,
+    unusable,
+)
 from surge_backend.projection import make_projector
 from surge_backend.server import announce, listening_socket, make_server, stops_on_signals
 from surge_backend.settings import LimitSettings, Settings, store_settings
@@ -45,7 +50,6 @@ from surge_backend.telemetry.factory import make_store
 from surge_backend.telemetry.projector import Projector
 from surge_backend.telemetry.store import StoreUnavailable, TelemetryStore
 from surge_backend.upkeep import wall_clock_ms
-from surge_host.errors import UserError
 
 # As many threads as the database has connections: one more would only wait for a connection.
 THREADS_MAX = 2 * POOL_SIZE
@@ -130,22 +134,6 @@ async def opened_services(
         )
         metrics.observe(functools.partial(_gauges, services))
         yield services
-
-
-def check_master_key(settings: Settings, database: Database, vault: SecretVault) -> None:
-    """Raises UserError if the master key is not the one that the devices' secrets were sealed under."""
-    with database.read() as connection:
-        row = connection.execute(select(devices.c.id, devices.c.secret_sealed).limit(1)).one_or_none()
-    if row is None:
-        return
-    try:
-        vault.open(row.id, row.secret_sealed)
-    except SealError as error:
-        raise UserError(
-            f"the master key doesn't belong to this database: {error}",
-            str(settings.storage.master_key_path),
-            "put the right master key there; without it no device can be checked",
-        ) from error
 
 
 def _open_log(log: MerkleLog, database: Database, time_ms: int) -> None:

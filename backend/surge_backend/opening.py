@@ -13,11 +13,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from sqlalchemy import select
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from surge_backend.db.engine import Database, open_engine
 from surge_backend.db.migrations import current_version, upgrade
+from surge_backend.db.schema import devices
 from surge_backend.errors import BackendError, DatabaseTooNew, StoreBusy, StoreFull
+from surge_backend.keys import SealError, SecretVault
 from surge_backend.settings import Settings
 from surge_host.errors import UserError
 
@@ -56,6 +59,11 @@ def locked_data_dir(settings: Settings) -> Iterator[Path]:
 def opened_database(settings: Settings) -> Iterator[Database]:
     """The database, brought to this version's tables. Raises UserError for none, or a newer one."""
     database = connect(settings)
+    url = database.engine.url
+    if url.get_backend_name() == "sqlite" and url.database and not Path(url.database).exists():
+        database.close()
+        # opening it would make an empty one, which `init` then wouldn't overwrite
+        raise UserError("no database", shown_url(database), _INIT)
     try:
         try:
             with database.read() as connection:
@@ -87,6 +95,22 @@ def connect(settings: Settings) -> Database:
             "[storage] database_url_file",
             "give an SQLAlchemy URL such as sqlite:////var/lib/surge/surge.db",
         ) from None
+
+
+def check_master_key(settings: Settings, database: Database, vault: SecretVault) -> None:
+    """Raises UserError if the master key is not the one that the devices' secrets were sealed under."""
+    with database.read() as connection:
+        row = connection.execute(select(devices.c.id, devices.c.secret_sealed).limit(1)).one_or_none()
+    if row is None:
+        return
+    try:
+        vault.open(row.id, row.secret_sealed)
+    except SealError as error:
+        raise UserError(
+            f"the master key doesn't belong to this database: {error}",
+            str(settings.storage.master_key_path),
+            "put the right master key there; without it no device can be checked",
+        ) from error
 
 
 def shown_url(database: Database) -> str:

@@ -25,7 +25,14 @@ from surge_backend.keys import (
 from surge_backend.ledger.posting import open_issuance
 from surge_backend.ledger.tariffs import ensure_first_tariff
 from surge_backend.log import MerkleLog
-from surge_backend.opening import as_user_error, connect, opened_database, shown_url, unusable
+from surge_backend.opening import (
+    as_user_error,
+    check_master_key,
+    connect,
+    opened_database,
+    shown_url,
+    unusable,
+)
 from surge_backend.registry.errors import RegistryError
 from surge_backend.registry.gateway_rows import get_gateway
 from surge_backend.registry.owners import require_owner
@@ -177,9 +184,10 @@ def check(settings: Settings, *, quick: bool) -> int:
     """Check every invariant that the database can show; prints each. 1 if one is broken."""
     from surge_backend.invariants import check_invariants
 
-    read_master_key(settings.storage.master_key_path)
+    vault = read_master_key(settings.storage.master_key_path)
     log_key = read_log_key(settings.storage.log_key_path)
     with opened_database(settings) as database:
+        check_master_key(settings, database, vault)
         try:
             results = check_invariants(database, MerkleLog(log_key.seed).verify, quick=quick)
         except BackendError as error:

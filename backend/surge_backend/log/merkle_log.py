@@ -154,7 +154,8 @@ class MerkleLog:
 
     def _stop(self, why: str) -> None:
         self._stopped = (
-            f"{why}; the log signs nothing more until the database is restored and the backend restarted"
+            f"{why}; the log signs nothing more: put the right log key or database back, "
+            "then restart the backend"
         )
         raise LogForked(self._stopped)
 

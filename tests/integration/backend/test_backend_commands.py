@@ -80,6 +80,18 @@ def test_another_master_key_is_noticed_at_the_start(backend: Backend) -> None:
     done = surge("--config", str(backend.config), cwd=backend.folder)
     assert done.returncode == 2
     assert "master key doesn't belong to this database" in done.stderr
+    checked = surge("check", "--config", str(backend.config), cwd=backend.folder)
+    assert checked.returncode == 2
+    assert "master key doesn't belong to this database" in checked.stderr
+
+
+def test_a_start_before_init_leaves_nothing_that_init_refuses(tmp_path: Path) -> None:
+    (tmp_path / "backend.toml").write_text("")
+    (tmp_path / "surge-data").mkdir(mode=0o700)
+    done = surge("--config", "backend.toml", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "surge backend init" in done.stderr
+    assert surge("init", "--config", "backend.toml", cwd=tmp_path).returncode == 0
 
 
 @pytest.mark.threat(25)
