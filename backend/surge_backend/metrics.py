@@ -68,6 +68,12 @@ class Metrics:
             registry=self.registry,
         )
         self._reports = Counter("surge_reports", "Reports by verdict.", ("verdict",), registry=self.registry)
+        self._left_out = Counter(
+            "surge_telemetry_points_left_out",
+            "Values that have no point in the telemetry store, by reason; repeats included.",
+            ("reason",),
+            registry=self.registry,
+        )
 
     def observe(self, read: Gauges) -> None:
         """Add gauges that `read` gives each time the metrics are asked for."""
@@ -88,6 +94,10 @@ class Metrics:
     def reports(self, verdict: str, count: int) -> None:
         """Count the reports of a newly settled batch that got `verdict`."""
         self._reports.labels(verdict).inc(count)
+
+    def points_left_out(self, reason: str, count: int) -> None:
+        """Count values of accepted reports that the projection leaves out; `reason` is one of its own."""
+        self._left_out.labels(reason).inc(count)
 
     def render(self) -> bytes:
         """Everything, in Prometheus' text format."""

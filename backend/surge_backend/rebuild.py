@@ -53,7 +53,9 @@ async def _rebuild(settings: Settings, database: Database) -> tuple[int, int]:
         log = MerkleLog(read_log_key(settings.storage.log_key_path).seed)
         with database.read() as connection:
             total = log.head(connection)[0].tree_size
-        projector = make_projector(database, store, settings.telemetry.retry_max_s)
+        projector = make_projector(
+            database, store, settings.telemetry.retry_max_s, settings.telemetry.series_per_device_max
+        )
         await projector.rebuild()
         projector.notify(total)
         async with asyncio.TaskGroup() as tasks:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from surge_backend.db.engine import BUSY_TIMEOUT_MS
+from surge_backend.projection.series import TELEMETRY_SERIES_MAX
 from surge_backend.telemetry.factory import DATABASE_DEFAULT, Dialect, Kind, TelemetrySettingsError
 from surge_backend.telemetry.factory import TelemetrySettings as StoreSettings
 from surge_host.errors import UserError
@@ -127,6 +128,12 @@ class TelemetrySettings:
     threads: int = setting(2, minimum=1, maximum=256)
     retry_max_s: float = setting(
         60.0, minimum=0.5, maximum=3_600, help="pause between tries, while it is down"
+    )
+    series_per_device_max: int = setting(
+        TELEMETRY_SERIES_MAX,
+        minimum=1,
+        maximum=1_000_000,
+        help="names and units of one device; points of any further series are left out and counted",
     )
 
 

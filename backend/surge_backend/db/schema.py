@@ -349,6 +349,19 @@ alarms = Table(
     Index(None, "subject", "id"),
 )
 
+# --- telemetry --------------------------------------------------------------------------------------------
+
+# What a device has in the telemetry store: its first series, in the order of the log (projection.series).
+telemetry_series = Table(
+    "telemetry_series",
+    metadata,
+    Column("device_id", String(17), primary_key=True),
+    Column("name", String(64), primary_key=True),
+    Column("unit", String(16), primary_key=True),
+    Column("log_index", BigInteger, nullable=False),  # where it stands first
+    sqlite_with_rowid=False,
+)
+
 projector_state = Table(
     "projector_state",
     metadata,

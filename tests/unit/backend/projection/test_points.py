@@ -140,10 +140,11 @@ async def test_sums_have_points_of_their_own_and_too_long_names_are_left_out(wor
     gateway, device = world.gateway(), world.device()
     pack = [{0: "e", 1: "J", 5: 7}, {0: "n" * 64, 1: "J", 2: 1, 5: 7}]
     world.send(gateway, device.next(pack=pack))
-    source = StoredPoints(world.database)
+    left_out: list[tuple[str, int]] = []
+    source = StoredPoints(world.database, on_left_out=lambda *told: left_out.append(told))
     [(_, points)] = await source.read(0, 9)
     assert [(p.name, p.value) for p in points] == [("e/sum", 7), ("n" * 64, 1)]
-    assert source.left_out == 1
+    assert left_out == [("unfit", 1)]
 
 
 @pytest.mark.threat(8)
