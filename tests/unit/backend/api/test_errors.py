@@ -224,6 +224,7 @@ async def test_a_locked_database_is_503_and_passes(world: World, locked: sqlite3
     ).status_code == 201
 
 
+@pytest.mark.threat(18)
 async def test_public_requests_are_limited_per_address(world: World) -> None:
     answers = [await world.client.get("/v1/tariffs") for _ in range(6)]
     assert [answer.status_code for answer in answers] == [200] * 5 + [429]
@@ -250,6 +251,7 @@ async def test_guessing_tokens_is_limited_also_for_the_right_one(world: World) -
     assert (await world.client.get("/v1/owners", headers=world.admin)).status_code == 200
 
 
+@pytest.mark.threat(18)
 async def test_enrolments_are_limited(world: World) -> None:
     _, owner = await world.owner()
     for _ in range(4):
