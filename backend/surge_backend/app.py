@@ -100,10 +100,16 @@ async def opened_services(
         store = make_store(store_settings(settings))
         stack.push_async_callback(store.close)
         await _open_store(store)
-        projector = make_projector(database, store, settings.telemetry.retry_max_s)
+        metrics = Metrics()
+        projector = make_projector(
+            database,
+            store,
+            settings.telemetry.retry_max_s,
+            settings.telemetry.series_per_device_max,
+            metrics.points_left_out,
+        )
         with database.read() as connection:
             projector.notify(log.head(connection)[0].tree_size)  # so that the lag is right from the start
-        metrics = Metrics()
         telemetry_points = Watched("points", store.count)
         telemetry_health = Watched("health", store.health)
         stack.push_async_callback(telemetry_points.close)

@@ -51,7 +51,7 @@ class Device:
         if seq is None:
             seq = self.next_seq
             self.next_seq += 1
-        pack = [make_record("temperature", "Cel", value)]
+        pack = fields.pop("pack", [make_record("temperature", "Cel", value)])
         made = Report(boot, seq, 1_000 * seq, fields.pop("time_ms", None), pack, **fields)
         return seal_report(self.device_id, derive_key(self.secret, INFO_REPORT), made)
 

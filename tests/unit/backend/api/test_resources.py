@@ -3,9 +3,11 @@
 import pytest
 
 from surge_backend.api.fields import decode_base64url, encode_base64url
+from surge_backend.settings import TelemetrySettings
 from surge_wire import ed25519
 from surge_wire.command import SAMPLE_NOW, open_command
 from surge_wire.hkdf import INFO_COMMAND, derive_key
+from surge_wire.senml import make_record
 
 from .conftest import World, bearer, is_problem
 
@@ -434,3 +436,20 @@ async def test_metrics_show_batches_and_reports(world: World) -> None:
     assert 'surge_reports_total{verdict="accepted"} 1.0' in text
     assert 'surge_reports_total{verdict="malformed"} 1.0' in text
     assert "surge_telemetry_lag_batches 1.0" in text
+
+
+@pytest.mark.threat(18)
+async def test_what_telemetry_leaves_out_is_measured(world: World) -> None:
+    _, owner = await world.owner()
+    gateway, device = await world.gateway(owner), await world.device(owner)
+    limit = TelemetrySettings().series_per_device_max
+    for start in range(0, limit + 10, 50):
+        pack = [make_record(f"n{start + i}", "Cel", 1.0) for i in range(50)]
+        await world.settle(gateway, [device.report(pack=pack)])
+    await world.settle(gateway, [device.report(pack=[{0: "n" * 64, 1: "J", 5: 7}])])
+    await world.services.projector.catch_up()
+    text = (await world.client.get("/metrics")).text
+    assert f"surge_telemetry_points_written {float(limit)}" in text
+    assert 'surge_telemetry_points_left_out_total{reason="series_limit"} 44.0' in text
+    assert 'surge_telemetry_points_left_out_total{reason="unfit"} 1.0' in text
+    assert "surge_telemetry_points_rejected 0.0" in text
