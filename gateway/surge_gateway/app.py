@@ -154,6 +154,7 @@ class Gateway:
             self.dispatch,
             self._broker_state,
             self._errors,
+            lambda: self.commit.last_error,
         )
         self._progress = asyncio.Event()  # something was stored, sealed or confirmed
 
@@ -275,9 +276,7 @@ class Gateway:
         await self._on_disk(lambda: write_atomically(self._files, path, server.url.encode() + b"\n"))
 
     async def _drain(self, link: asyncio.Task[None]) -> None:
-        """In the order of the flow: no more reports, what is here to disk and acknowledged, out with what
-        can go.
-        """
+        """As reports flow: no more come in, what is here is made durable and acknowledged, then sent."""
         log.info("gateway_stopping", drain_s=self._settings.gateway.drain_s)
         self.ingress.refuse_all = reasons.STOPPING
         with contextlib.suppress(TimeoutError):

@@ -46,6 +46,7 @@ class Status:
     dispatch: Dispatch
     broker: Callable[[], BrokerState]
     errors: Callable[[], list[str]]
+    disk_error: Callable[[], str]  # why reports can't be stored now
 
     def waiting_for(self) -> list[str]:
         """What keeps reports from flowing; empty while they can."""
@@ -54,6 +55,8 @@ class Status:
             waiting.append("broker")
         if self.uplink.state != SENDING:
             waiting.append("backend")
+        if self.disk_error():
+            waiting.append("disk")
         return waiting
 
     def health(self) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """/healthz, /metrics and /status, and what the little server refuses."""
 
 import asyncio
+import dataclasses
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -43,6 +44,7 @@ def status() -> Status:
         Part(waiting_count=0),  # type: ignore[arg-type]
         lambda: BrokerState("embedded", True, 0, 0, 0),
         lambda: [],
+        lambda: "",
     )
 
 
@@ -101,6 +103,12 @@ def test_health_says_what_it_waits_for(status: Status, state: str, said: str) ->
     status.uplink.state = state
     assert status.health()["status"] == said
     assert json.dumps(status.snapshot())
+
+
+@pytest.mark.threat(15)
+def test_health_is_not_ok_while_the_disk_takes_nothing(status: Status) -> None:
+    failing = dataclasses.replace(status, disk_error=lambda: "spool: No space left on device")
+    assert failing.health() == {"status": "waiting", "waiting_for": ["disk"]}
 
 
 @pytest.mark.threat(25)
