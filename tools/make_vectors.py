@@ -502,6 +502,10 @@ def report_cases() -> list[Case]:
         raise ValueError("the first case's payload no longer has a head of two bytes")
     longer = first[:payload_at] + b"\x59\x00" + head[1:] + first[payload_at + 2 :]
     invalid("payload head longer than needed", longer, "open")
+    # 258 bytes of head and payload: no head is both right and the shortest.
+    unreachable = first[:payload_at] + b"\x58\xfd" + bytes(256) + first[-34:]
+    invalid("payload longer than its head says", unreachable, "open")
+    invalid("25 bytes of head and payload", first[:payload_at] + b"\x57" + bytes(24) + first[-34:], "open")
     invalid("tag of 16 bytes", first[:-34] + b"\x50" + first[-16:], "open")
     flipped = bytearray(first)
     flipped[payload_at + 4] ^= 1

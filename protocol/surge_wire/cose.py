@@ -129,8 +129,9 @@ def open_profile(tag: int, data: bytes, len_max: int) -> Opened:
     payload_head = _PAYLOAD_AT
     if proof_at - 2 <= payload_head or data[:_PREFIX_LEN] != _PREFIX[tag] or data[payload_head - 1] != 0xA0:
         raise DecodeError("not an envelope of this profile")
-    head = _head(2, proof_at - 2 - payload_head)
     # The payload's head is 1, 2, 3 or 5 bytes; only the shortest that reaches exactly to the proof will do.
+    # Of some lengths there is none (25 and 258 bytes, head and payload together).
+    head = b""
     for size in (1, 2, 3, 5):
         payload_len = proof_at - 2 - payload_head - size
         if payload_len < 0:
@@ -138,6 +139,9 @@ def open_profile(tag: int, data: bytes, len_max: int) -> Opened:
         head = _head(2, payload_len)
         if len(head) == size:
             break
+        head = b""
+    if not head:
+        raise DecodeError("not an envelope of this profile")
     payload_at = payload_head + len(head)
     if data[payload_head:payload_at] != head or data[proof_at - 2] != 0x58 or data[proof_at - 1] != proof_len:
         raise DecodeError("not an envelope of this profile")
