@@ -37,11 +37,13 @@ class Unavailable(GatewayError):
 class Refusal(GatewayError):
     """The backend understood and refused.
 
-    `code` and `remedy` are from its problem document, where it has them.
+    `code` and `remedy` are from its problem document, where it has them; `said` is the text without remedy.
     """
 
     def __init__(self, status: int, code: str, detail: str, remedy: str = "") -> None:
-        super().__init__(f"{status} {code}: {detail}" + (f"; {remedy}" if remedy else ""))
+        self.said = f"{status} {code}: {detail}"
+        known = not remedy or remedy in detail
+        super().__init__(self.said if known else f"{self.said}; {remedy}")
         self.status = status
         self.code = code
         self.remedy = remedy

@@ -97,6 +97,14 @@ def read_identity(files: Files, state_dir: Path) -> Identity | None:
     return Identity(gateway_id, seed, Secret(token), log_public_key, log_id)
 
 
+def read_newest_token(files: Files, state_dir: Path) -> str | None:
+    """The token as it is on disk now, None where it can't be read: the one in use is kept then."""
+    try:
+        return _read_text(files, state_dir / TOKEN_NAME) or None
+    except IdentityError:
+        return None
+
+
 def encode_identity(gateway_id: str, log_public_key: bytes, log_id: str, backend_url: str) -> bytes:
     """The bytes of `identity.json`."""
     document = {

@@ -13,9 +13,10 @@ from surge_gateway.clock import SystemClock
 from surge_gateway.errors import ChainError
 from surge_gateway.files import RealFiles
 from surge_gateway.http_client import make_http
-from surge_gateway.identity import Identity, read_identity, refuse_shared_secrets
+from surge_gateway.identity import Identity, read_identity, read_newest_token, refuse_shared_secrets
 from surge_gateway.settings import Settings
 from surge_gateway.state_lock import state_lock
+from surge_gateway.token_auth import ReplacedToken
 from surge_host.errors import UserError
 
 
@@ -48,6 +49,7 @@ async def _run_enrolled(settings: Settings, files: RealFiles, identity: Identity
         loop.add_signal_handler(number, stop.set)
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="disk") as disk:
         async with make_http(settings.backend) as http:
+            http.auth = ReplacedToken(lambda: read_newest_token(files, settings.gateway.state_dir))
             gateway = Gateway(settings, identity, files, http, disk, SystemClock())
             try:
                 await gateway.run(stop)

@@ -39,7 +39,8 @@ UNAVAILABLE = "backend unavailable"
 HALTED = "halted"
 
 REMEDIES = {
-    401: "the token is unknown, expired or revoked: put a new one for this gateway in its token file",
+    401: "the token is unknown, expired or revoked: put a new one for this gateway into api.token in its "
+    "state_dir, as `surge backend token --role gateway` makes it; it is read again by itself",
     403: "the gateway is revoked, or another gateway's token is in use: ask the backend's operator",
     404: "[backend] url leads to something that is not a Surge backend",
     409: "another machine may run under this identity: stop it, or enrol this one anew",
@@ -113,8 +114,9 @@ class Uplink:
                 await self._halt(error.what, error.remedy)
             except Refusal as error:
                 self._note_too_large(error)
+                # ours first: it knows where a gateway's operator has to look
                 await self._halt(
-                    str(error), error.remedy or REMEDIES.get(error.status, "see the backend's log")
+                    error.said, REMEDIES.get(error.status, "") or error.remedy or "see the backend's log"
                 )
             except AnswerInvalid as error:
                 await self._halt(
