@@ -21,7 +21,19 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from surge_backend.api.handlers import from_http_exception, internal_problem, problem_response
 
 REQUEST_ID_HEADER = "x-request-id"
-_QUIET_PATHS = frozenset(("/healthz", "/metrics", "/v1/stats"))  # polled: logged at debug level
+# Polled by monitoring and by every gateway: logged at debug level
+_QUIET_PATHS = frozenset(
+    (
+        "/healthz",
+        "/metrics",
+        "/v1/stats",
+        "/v1/log/head",
+        "/v1/log/consistency",
+        "/v1/gateways/self",
+        "/v1/gateways/self/devices",
+        "/v1/gateways/self/commands",
+    )
+)
 
 SECURITY_HEADERS = {
     "content-security-policy": (

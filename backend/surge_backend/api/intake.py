@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+import structlog
 from starlette.concurrency import run_in_threadpool
 
 from surge_backend.api import problems
@@ -22,7 +23,9 @@ from surge_backend.api.problems import retry_later
 from surge_backend.errors import BackendError
 from surge_backend.ingest import Ingest
 from surge_backend.metrics import Metrics
-from surge_wire.verdicts import NAMES
+from surge_wire.verdicts import ACCEPTED, NAMES
+
+_log = structlog.get_logger("surge.backend.api")
 
 _FAULTS = frozenset((problems.STORE_BUSY, problems.STORE_FULL, problems.LOG_STOPPED, problems.KEY_UNREADABLE))
 
@@ -99,7 +102,13 @@ class Intake:
         outcome = "settled" if result.is_new else "repeated"
         self._metrics.batch(outcome, len(envelope), time.perf_counter() - started_s)
         if result.is_new:
-            for code, count in Counter(result.settlement.verdicts()).items():
+            counted = Counter(result.settlement.verdicts())
+            for code, count in counted.items():
                 self._metrics.reports(NAMES[code], count)
+            rejected = {NAMES[code]: count for code, count in counted.items() if code != ACCEPTED}
+            if rejected:
+                _log.warning(
+                    "reports_rejected", gateway_id=gateway_id, log_index=result.log_index, **rejected
+                )
             self._notify(result.log_index + 1)
         return Answer(result.answer, result.is_new)

@@ -136,6 +136,9 @@ async def test_reports_that_a_gateway_invents_are_not_paid(world: World) -> None
     assert verdicts["accepted"] == 1
     assert verdicts["rejections"][0]["verdict"] == "duplicate"
     assert verdicts["rejected"]["duplicate"] == 1
+    line = next(line for line in world.logs.getvalue().splitlines() if "reports_rejected" in line)
+    assert all(said in line for said in ("bad_mac=1", "duplicate=1", gateway.gateway_id))
+    assert "accepted" not in line
 
 
 @pytest.mark.threat(3)
