@@ -43,12 +43,15 @@ from surge_backend.verify.limits import VerifyLimits
 from surge_backend.verify.reading import ReadReport
 from surge_wire.settlement import Settlement, encode_settlement
 from surge_wire.submission import encode_submission
-from surge_wire.verdicts import ACCEPTED
+from surge_wire.verdicts import ACCEPTED, EQUIVOCATION, FORKED_HISTORY
 
 _CARRIES: Final = "SELECT id, carry FROM accounts WHERE id IN ({keys})"
 _STORED: Final = (
     "SELECT device_id, boot, seq, digest, log_index, position FROM reports"
     " WHERE (device_id, boot, seq) IN ({keys})"
+)
+_EVIDENCE: Final = (
+    "SELECT device_id, boot, seq, code FROM rejections WHERE (device_id, boot, seq) IN ({keys})"
 )
 
 
@@ -97,6 +100,10 @@ class Settler:
         names = _all_names(read) if careful else names_to_look_up(read, histories)
         stored = _load_stored(connection, names)
         judgement = judge_reports(read, keys, histories, stored, self.limits, now_ms)
+        settled_evidence: set[ReportName] = set()
+        while seen_before := _seen_before(connection, judgement) - settled_evidence:
+            settled_evidence |= seen_before
+            judgement = judge_reports(read, keys, histories, stored, self.limits, now_ms, settled_evidence)
 
         tariff = tariff_at(connection, now_ms)
         priced = _price(connection, tariff, histories, judgement, keys, sender.owner_id)
@@ -126,6 +133,14 @@ class Settler:
         for evidence in judgement.evidence:
             freeze_device(connection, keys, evidence, appended.index, now_ms)
         return Settled(settlement, answer, appended)
+
+
+def _seen_before(connection: Connection, judgement: Judgement) -> set[ReportName]:
+    """Of the evidence in a judgement, the names that were refused as such before: their devices went on
+    since."""
+    names = {(item.device_id, item.boot, item.seq) for item in judgement.evidence}
+    rows = select_by_keys(connection, _EVIDENCE, names) if names else ()
+    return {(row[0], row[1], row[2]) for row in rows if row[3] in (EQUIVOCATION, FORKED_HISTORY)}
 
 
 def _all_names(read: Sequence[ReadReport]) -> set[ReportName]:

@@ -110,13 +110,16 @@ def retire_device(connection: Connection, device_id: str, owner_id: str | None, 
 def unfreeze_device(connection: Connection, device_id: str, reason: str, now_ms: int) -> int:
     """Let a frozen device go on, and release what was held of it: so many micro-credits. Raises WrongState.
 
-    The evidence stays in the row, and the equivocation or fork stays among the rejections.
+    One that its owner retired meanwhile stays retired; what was held of it is released all the same. The
+    evidence stays in the row, and the equivocation or fork stays among the rejections.
     """
     device = get_device(connection, device_id)
-    if device["status"] != FROZEN:
-        raise WrongState(f"device {device_id} is {device['status']}, not frozen")
-    _change_status(connection, device_id, status=ACTIVE, status_reason=reason)
-    return release_device(connection, device_id, now_ms)
+    if device["status"] == FROZEN:
+        _change_status(connection, device_id, status=ACTIVE, status_reason=reason)
+    released = release_device(connection, device_id, now_ms)
+    if device["status"] != FROZEN and not released:
+        raise WrongState(f"device {device_id} is {device['status']}, not frozen, and nothing is held of it")
+    return released
 
 
 def served_by(gateway_id: str) -> ColumnElement[bool]:

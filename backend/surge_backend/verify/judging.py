@@ -18,11 +18,14 @@ Rules it keeps, in this order (after malformed, unknown_device and bad_mac, whic
 7. forked_history, which freezes the device;
 8. accepted.
 
+A report that was evidence before, of a device that goes on since, is refused again and freezes nothing: an
+administrator has looked, and whoever kept a copy must not undo that by sending it once more.
+
 Order inside a batch is the batch's: a report is judged by all that were accepted before it. Only accepted
 reports change a history, so nothing that was rejected can lock a device out (threat 6).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 from surge_backend.db.schema import ACTIVE, FROZEN, RETIRED
@@ -89,11 +92,13 @@ def judge_reports(
     stored: Mapping[ReportName, StoredReport],
     limits: VerifyLimits,
     now_ms: int,
+    settled_evidence: Set[ReportName] = frozenset(),
 ) -> Judgement:
-    """Decide on every report. ``devices`` and ``histories`` are of the devices whose reports read well; a
-    device without a history has sent nothing yet. ``stored`` answers for `names_to_look_up`. None of them is
+    """Decide on every report. ``settled_evidence``: names that froze a device which goes on since.
+    ``devices`` and ``histories`` are of the devices whose reports read well; a device without a history
+    has sent nothing yet. ``stored`` answers for `names_to_look_up`. None of them is
     changed."""
-    judge = _Judge(devices, histories, stored, limits, now_ms)
+    judge = _Judge(devices, histories, stored, limits, now_ms, settled_evidence)
     for read in reports:
         judge.judge(read)
     return judge.made
@@ -107,6 +112,7 @@ class _Judge:
         stored: Mapping[ReportName, StoredReport],
         limits: VerifyLimits,
         now_ms: int,
+        settled_evidence: Set[ReportName],
     ) -> None:
         self.made = Judgement()
         self._devices = devices
@@ -114,6 +120,7 @@ class _Judge:
         self._stored = stored
         self._limits = limits
         self._now_ms = now_ms
+        self._settled_evidence = settled_evidence
         self._frozen: set[str] = set()
         self._in_batch: dict[ReportName, StoredReport] = {}
         self._in_batch_count = 0  # of the accepted reports, those that _in_batch has
@@ -257,8 +264,9 @@ class _Judge:
         )
 
     def _freeze(self, evidence: Evidence) -> None:
-        self._frozen.add(evidence.device_id)
-        self.made.evidence.append(evidence)
+        if (evidence.device_id, evidence.boot, evidence.seq) not in self._settled_evidence:
+            self._frozen.add(evidence.device_id)
+            self.made.evidence.append(evidence)
 
     def _accept(self, read: ReadReport, device_id: str, history: DeviceHistory) -> None:
         if device_id not in self.made.histories:

@@ -7,11 +7,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import select, update
+from sqlalchemy import select
 
 from surge_backend.db.schema import alarms, device_boots, device_totals, devices, holds, rejections, reports
 from surge_backend.ledger.holds import payable
 from surge_backend.ledger.pricing import owner_account
+from surge_backend.registry.device_rows import get_device, retire_device, unfreeze_device
+from surge_backend.registry.errors import WrongState
 from surge_backend.verify.device import DeviceKey
 from surge_backend.verify.history import DeviceHistory
 from surge_backend.verify.judging import StoredReport, judge_reports, names_to_look_up
@@ -301,11 +303,54 @@ def test_a_device_that_is_unfrozen_goes_on(world: Any):
     gateway, device = world.gateway(), world.device()
     world.send(gateway, device.next(), device.seal(1, 0, samples=1))
     assert world.verdicts(gateway, device.next()) == ["device_frozen"]
-    with world.database.write() as connection:
-        connection.execute(
-            update(devices).where(devices.c.id == device.id).values(status="active", revision=1_000)
-        )
+    unfreeze(world, device)
     assert world.verdicts(gateway, device.next()) == ["accepted"]
+
+
+def unfreeze(world: Any, device: Any) -> None:
+    with world.database.write() as connection:
+        unfreeze_device(connection, device.id, "looked at", world.now_ms)
+
+
+def test_what_is_held_of_a_device_that_was_retired_meanwhile_can_be_released(world: Any):
+    gateway, device = world.gateway(), world.device()
+    world.send(gateway, device.next())
+    world.send(gateway, device.seal(1, 0, samples=1))
+    with world.database.write() as connection:
+        retire_device(connection, device.id, None, "copied")
+        assert unfreeze_device(connection, device.id, "looked at", world.now_ms) > 0
+        assert get_device(connection, device.id)["status"] == "retired"
+        with pytest.raises(WrongState, match="nothing is held"):
+            unfreeze_device(connection, device.id, "again", world.now_ms)
+    assert world.verdicts(gateway, device.next()) == ["device_retired"]
+
+
+@pytest.mark.threat(1)
+@pytest.mark.threat(3)
+def test_evidence_that_was_looked_at_freezes_nothing_when_it_is_sent_again(world: Any):
+    gateway, device = world.gateway(), world.device()
+    other = device.seal(1, 0, samples=1)
+    world.send(gateway, device.next(), other)
+    unfreeze(world, device)
+    assert world.verdicts(gateway, other, device.next()) == ["equivocation", "accepted"]
+    assert world.verdicts(gateway, device.next()) == ["accepted"]
+    # New evidence is another matter.
+    assert world.verdicts(gateway, other, device.seal(1, 1, samples=1), device.next()) == [
+        "equivocation",
+        "equivocation",
+        "device_frozen",
+    ]
+
+
+@pytest.mark.threat(1)
+def test_a_fork_that_was_looked_at_freezes_nothing_when_it_is_sent_again(world: Any):
+    gateway, device = world.gateway(), world.device()
+    world.send(gateway, *[device.next() for _ in range(3)])
+    late = device.next()
+    device.restart()
+    world.send(gateway, device.next(previous_end=3), late)
+    unfreeze(world, device)
+    assert world.verdicts(gateway, late, device.next()) == ["forked_history", "accepted"]
 
 
 @pytest.mark.threat(4)
