@@ -5,7 +5,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from gateway_http import TOKEN, TestBackend, running_backend
+from gateway_backend import BackendState
+from gateway_http import GATEWAY_ID, TOKEN, TestBackend, running_backend
 
 from surge_gateway.backend_client import BackendClient, Refusal
 from surge_gateway.clock import SystemClock
@@ -21,6 +22,7 @@ REVOKED = "a-token-that-was-revoked"
 @pytest.fixture
 def backend() -> Iterator[TestBackend]:
     with running_backend() as backend:
+        backend.state = BackendState(GATEWAY_ID, b"k" * 32, backend.log)
         yield backend
 
 
