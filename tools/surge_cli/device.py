@@ -4,14 +4,19 @@ Place in the flow: provisioning. ``enrol`` makes the device's secret here, has t
 and writes the data directory that the firmware reads; ``run`` starts the real firmware in MicroPython on
 that directory. Does not flash boards. Rules kept: the secret and the token are never printed and never an
 argument; ``run`` starts the firmware again when it asks for that, as a board's reset would, and lets it end
-in order when it is interrupted itself.
+in order when it is interrupted or terminated itself; one firmware at a time runs on a directory, whatever
+became of what started it.
 """
 
 import argparse
+import fcntl
 import os
 import re
 import secrets
+import signal
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from surge_cli.firmware_build import BOARDS, build_firmware
@@ -25,6 +30,8 @@ RESTART_EXIT_CODE = 75  # what the firmware leaves with when it wants to be star
 TOKEN_LEN_MAX = 512
 INTERVAL_S = (0.05, 86_400)  # what the firmware's settings allow
 HEAP = re.compile(r"[1-9][0-9]{0,9}[kKmM]?")
+LOCK_FILE = "run.lock"
+INTERRUPTED_EXIT_CODE = 130  # of the firmware, when it ended in order
 SIGNAL_EXIT_CODE = 128  # and the signal's number, as shells have it
 
 
@@ -100,19 +107,78 @@ def _run(directory: Path, heap: str) -> int:
     if not (directory / IDENTITY_FILE).is_file():
         raise UserError("no device lives here", str(directory), "make one with `surge device enrol`")
     interpreter = find_micropython()
-    firmware = build_firmware(directory.resolve() / "firmware")
-    command = [
-        *interpreter.argv,
-        "-X",
-        f"heapsize={heap}",
-        str(firmware / "main.py"),
-        str(directory.resolve()),
-    ]
-    environment = {**os.environ, "MICROPYPATH": f".frozen:{firmware}"}
-    while True:
-        code = _wait(subprocess.Popen(command, env=environment))
-        if code != RESTART_EXIT_CODE:
-            return code
+    with _alone(directory) as lock:
+        firmware = _firmware_in(directory.resolve())
+        command = [
+            *interpreter.argv,
+            "-X",
+            f"heapsize={heap}",
+            str(firmware / "main.py"),
+            str(directory.resolve()),
+        ]
+        environment = {**os.environ, "MICROPYPATH": f".frozen:{firmware}"}
+        return _supervise(command, environment, lock)
+
+
+@contextmanager
+def _alone(directory: Path) -> Iterator[int]:
+    """A lock on the directory, as a descriptor that the firmware inherits and so holds while it lives."""
+    path = directory / LOCK_FILE
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise _unwritable(error, path) from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                "this device runs already", str(directory), "stop that one first: a device is one machine"
+            ) from None
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _firmware_in(directory: Path) -> Path:
+    try:
+        return build_firmware(directory / "firmware")
+    except OSError as error:
+        raise _unwritable(error, directory) from error
+
+
+def _unwritable(error: OSError, path: Path) -> UserError:
+    return UserError(
+        f"the device's directory can't be written: {error.strerror}",
+        str(error.filename or path),
+        "check that it is a directory of yours on a disk with room",
+    )
+
+
+def _supervise(command: list[str], environment: dict[str, str], lock: int) -> int:
+    """Run the firmware, again when it asks for it. SIGTERM ends it in order, like an interrupt: 0 then."""
+    running: list[subprocess.Popen[bytes]] = []
+    terminated: list[int] = []
+
+    def terminate(number: int, _frame: object) -> None:
+        terminated.append(number)
+        if len(terminated) == 1:  # a second one would break off what the first began
+            for process in running:
+                process.send_signal(signal.SIGINT)
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        while True:
+            running[:] = [subprocess.Popen(command, env=environment, pass_fds=(lock,))]
+            if terminated:  # between two runs
+                running[0].send_signal(signal.SIGINT)
+            code = _wait(running[0])
+            if terminated:
+                return 0 if code in (0, RESTART_EXIT_CODE, INTERRUPTED_EXIT_CODE) else code
+            if code != RESTART_EXIT_CODE:
+                return code
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _wait(process: subprocess.Popen[bytes]) -> int:

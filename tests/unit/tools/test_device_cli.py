@@ -306,11 +306,8 @@ def test_wrong_arguments_of_run(
     assert said in capsys.readouterr().err
 
 
-def test_run_starts_the_firmware_and_an_interrupt_ends_it_in_order(
-    backend: SmallBackend, token_file: Path, tmp_path: Path
-) -> None:
-    out = tmp_path / "device"
-    assert enrol(backend, token_file, out, "--broker", "127.0.0.1:1") == 0
+def start_firmware(out: Path) -> tuple["subprocess.Popen[str]", list[str]]:
+    """`surge device run` in a session of its own, and what it said until it looked for its broker."""
     process = subprocess.Popen(
         [sys.executable, "-m", "surge_cli", "device", "run", str(out)],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
@@ -319,13 +316,52 @@ def test_run_starts_the_firmware_and_an_interrupt_ends_it_in_order(
         start_new_session=True,
     )
     assert process.stdout is not None
-    lines = []
+    lines: list[str] = []
     while "mqtt.retry" not in (line := process.stdout.readline()):
         assert line, lines
         lines.append(line)
+    return process, lines
+
+
+def rest_of(process: "subprocess.Popen[str]") -> list[str]:
+    """What it says until nothing of it is left: the firmware holds the other end of the pipe too."""
+    assert process.stdout is not None
+    with process.stdout:
+        return process.stdout.readlines()
+
+
+def test_run_starts_the_firmware_and_an_interrupt_ends_it_in_order(
+    backend: SmallBackend, token_file: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "device"
+    assert enrol(backend, token_file, out, "--broker", "127.0.0.1:1") == 0
+    process, lines = start_firmware(out)
     os.killpg(process.pid, signal.SIGINT)  # as the terminal does: to both
-    lines += process.stdout.readlines()
+    lines += rest_of(process)
     assert process.wait() == 130
-    process.stdout.close()
     assert f"start {DEVICE} boot=1 board=linux" in lines[0]
     assert lines[-1].endswith("end unacked=0\n")
+
+
+def test_a_device_runs_once_and_being_terminated_leaves_nothing_running(
+    backend: SmallBackend, token_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "device"
+    assert enrol(backend, token_file, out, "--broker", "127.0.0.1:1") == 0
+    process, lines = start_firmware(out)
+    assert main(["device", "run", str(out)]) == 2
+    assert "this device runs already" in capsys.readouterr().err
+    process.terminate()  # as a service manager does: to this one alone
+    lines += rest_of(process)
+    assert process.wait() == 0
+    assert lines[-1].endswith("end unacked=0\n")
+
+
+def test_a_directory_that_can_not_be_written_is_said(
+    backend: SmallBackend, token_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "device"
+    assert enrol(backend, token_file, out) == 0
+    (out / "run.lock").mkdir()  # stands for a folder of another's: the superuser may write anywhere
+    assert main(["device", "run", str(out)]) == 2
+    assert f"{out / 'run.lock'}" in capsys.readouterr().err
