@@ -23,7 +23,13 @@ import tempfile
 from pathlib import Path
 
 # Program -> Debian package that carries it.
-SERVERS = {"mosquitto": "mosquitto", "influxd": "influxdb", "victoria-metrics": "victoria-metrics"}
+SERVERS = {
+    "mosquitto": "mosquitto",
+    "mosquitto_passwd": "mosquitto",  # writes the password files that ours are held against
+    "influxd": "influxdb",
+    "victoria-metrics": "victoria-metrics",
+    "openssl": "openssl",  # makes the certificates of the tests
+}
 # Debian keeps servers in sbin, which is not on everybody's PATH.
 SYSTEM_BIN = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 UNPACKED_BIN = ("usr/bin", "usr/sbin")
@@ -68,7 +74,7 @@ def ensure_servers(into: Path) -> None:
     shutil.rmtree(into, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix="servers-", dir=into.parent) as temporary:
         work = Path(temporary)
-        packages = _download(sorted(missing.values()), work / "apt")
+        packages = _download(sorted(set(missing.values())), work / "apt")
         tree = work / "tree"
         for package in packages:
             _run(["dpkg-deb", "--extract", str(package), str(tree)], f"unpacking {package.name}")
@@ -157,7 +163,7 @@ def _run(command: list[str], doing: str, cwd: Path | None = None) -> str:
         raise ServersUnavailable(
             f"{doing} failed: {result.stderr.strip() or result.stdout.strip()}",
             shlex.join(command),
-            f"install these packages by hand: {' '.join(SERVERS.values())}",
+            f"install these packages by hand: {' '.join(sorted(set(SERVERS.values())))}",
         )
     return result.stdout
 

@@ -38,6 +38,7 @@ from surge_gateway.log_watch import LogWatch
 from surge_gateway.mqtt import MqttLink
 from surge_gateway.quota import Quota
 from surge_gateway.recovered import remember_record
+from surge_gateway.refusals import Refusals
 from surge_gateway.registry import Registry
 from surge_gateway.settings import BATCH_FRAME_LEN, Settings
 from surge_gateway.status import BrokerState, Status
@@ -252,6 +253,7 @@ class Gateway:
                         ("log watch", self.watch),
                         ("registry", self.registry),
                         ("dispatch", self.dispatch),
+                        ("refusals", Refusals(self.counters, self._clock)),
                     )
                 ]
                 broker = None if self.broker is None else group.create_task(self.broker.run(), name="broker")
