@@ -3,5 +3,3 @@
 Place in the flow: above everything else. Other packages never import this one; what they share with it is in
 `surge_host`.
 """
-
-__version__ = "0.1.0"

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import NoReturn
 
-from surge_cli import __version__
+from surge_host import __version__
 from surge_host.errors import UserError
 
 EXIT_USER_ERROR = 2

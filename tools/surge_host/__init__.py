@@ -2,3 +2,5 @@
 
 Place in the flow: below all three, above ``surge_wire``; imports none of them.
 """
+
+__version__ = "0.1.0"

@@ -33,7 +33,7 @@ from surge_backend.api.guard import SCHEME_BEARER, SCHEME_ENROLMENT
 from surge_backend.api.problems import PROBLEM_SCHEMA
 from surge_backend.api.routes import check_guarded
 from surge_backend.api.services import Services
-from surge_cli import __version__
+from surge_host import __version__
 from surge_wire.limits import BATCH_LEN_MAX
 
 OPENAPI_PATH = "/openapi.json"

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from surge_cli import __version__
 from surge_cli import main as subject
 from surge_cli.main import SUB_COMMANDS, SubCommand, main
+from surge_host import __version__
 
 MODULE = """
 from surge_host.errors import UserError
