@@ -28,8 +28,7 @@ from surge_gateway.log_watch import LogWatch, Tree
 from surge_gateway.store import Store
 from surge_wire.ed25519 import verifier
 from surge_wire.errors import DecodeError
-from surge_wire.receipt import verify_inclusion_receipt
-from surge_wire.submission import decode_submission, verify_submission
+from surge_wire.submission import verify_submission
 
 log = structlog.get_logger()
 
@@ -170,11 +169,9 @@ class Uplink:
         """Raises AnswerInvalid unless the log vouches for a settlement of exactly this batch."""
         batch_hash = hashlib.sha256(batch.envelope).digest()
         try:
-            verify_submission(
+            _settlement, _index, size, root = verify_submission(
                 answer, batch_hash, self._gateway_id, batch.seq, batch.report_count, self._verify
             )
-            settlement, receipt = decode_submission(answer)
-            _index, size, root = verify_inclusion_receipt(receipt, settlement, self._verify)
         except DecodeError as error:
             self._counters.receipts_refused += 1
             raise AnswerInvalid(f"receipt for batch {batch.seq} is not valid: {error.reason}") from error

@@ -44,14 +44,16 @@ def verify_submission(
     batch_seq: int,
     report_count: int,
     verify: "Callable[[bytes, bytes], bool]",
-) -> "tuple[Settlement, int]":
-    """The settlement and its log index, if the log vouches for it and it is about this batch. Raises
-    DecodeError."""
+) -> "tuple[Settlement, int, int, bytes]":
+    """``(settlement, log index, tree size, root)``, if the log vouches for it and it is about this batch.
+
+    Raises DecodeError.
+    """
     settlement_bytes, receipt = decode_submission(data)
-    index, _size, _root = verify_inclusion_receipt(receipt, settlement_bytes, verify)
+    index, size, root = verify_inclusion_receipt(receipt, settlement_bytes, verify)
     settlement = decode_settlement(settlement_bytes)
     if settlement.batch_hash != batch_hash or settlement.gateway_id != gateway_id:
         raise DecodeError("settlement of another batch")
     if settlement.batch_seq != batch_seq or settlement.report_count != report_count:
         raise DecodeError("settlement of another batch")
-    return settlement, index
+    return settlement, index, size, root

@@ -327,7 +327,7 @@ def run_log(case):
         if not case["valid"]:
             refuses("answer", submission.verify_submission, *arguments, case["count"], verify)
             return
-        found, index = submission.verify_submission(*arguments, case["count"], verify)
+        found, index, _size, _root = submission.verify_submission(*arguments, case["count"], verify)
         check(index == 1 and found.report_count == case["count"], "index, count")
 
 

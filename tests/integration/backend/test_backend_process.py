@@ -26,7 +26,7 @@ from .conftest import Backend, Device, Gateway, bearer, decode, problem, surge
 
 def checked(gateway: Gateway, envelope: bytes, answer: httpx.Response, seq: int, count: int):  # type: ignore[no-untyped-def]
     """The settlement, verified as a gateway does before it forgets a batch."""
-    settlement, index = verify_submission(
+    settlement, index, _size, _root = verify_submission(
         answer.content,
         hashlib.sha256(envelope).digest(),
         gateway.gateway_id,

@@ -39,7 +39,7 @@ async def test_a_batch_is_settled_paid_and_proven(world: World) -> None:
     answer = await world.post_batch(gateway, envelope)
     assert answer.status_code == 201
     assert answer.headers["content-type"] == "application/cbor"
-    settlement, index = verify(gateway, answer.content, 10)
+    settlement, index, _size, _root = verify(gateway, answer.content, 10)
     assert index == 0
     assert settlement.verdicts() == [ACCEPTED] * 10
     credits = dict(settlement.credits)
@@ -130,7 +130,7 @@ async def test_reports_that_a_gateway_invents_are_not_paid(world: World) -> None
     stranger = Device("dzzzzzzzzzzzzzzzz", b"\x55" * 32).report()
     good = device.report()
     answer = await world.settle(gateway, [forged, stranger, b"\x00junk", good, good])
-    settlement, _ = verify(gateway, answer.content, 5)
+    settlement, *_ = verify(gateway, answer.content, 5)
     assert settlement.verdicts() == [BAD_MAC, UNKNOWN_DEVICE, MALFORMED, ACCEPTED, DUPLICATE]
     verdicts = (await world.client.get(f"/v1/devices/{device.device_id}/verdicts", headers=owner)).json()
     assert verdicts["accepted"] == 1
@@ -147,7 +147,7 @@ async def test_a_replay_through_another_gateway_is_counted_once(world: World) ->
     first, second, device = await world.gateway(owner), await world.gateway(owner), await world.device(owner)
     report = device.report()
     await world.settle(first, [report])
-    settlement, _ = verify(second, (await world.settle(second, [report])).content, 1)
+    settlement, *_ = verify(second, (await world.settle(second, [report])).content, 1)
     assert settlement.verdicts() == [DUPLICATE]
     assert settlement.credits == []
 

@@ -52,7 +52,7 @@ def test_a_batch_is_stored_paid_and_receipted(world: Any):
     envelope = gateway.seal(sealed)
     result = world.submit(gateway, envelope)
     assert (result.is_new, result.log_index) == (True, 0)
-    settlement, index = verify_submission(
+    settlement, index, _size, _root = verify_submission(
         result.answer, hashlib.sha256(envelope).digest(), gateway.id, 0, 3, world.log.verify
     )
     assert index == 0
