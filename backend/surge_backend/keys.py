@@ -18,6 +18,7 @@ from pathlib import Path
 from Crypto.Cipher import AES
 
 from surge_host.errors import UserError
+from surge_host.private_files import sync_folder
 from surge_wire import ed25519
 from surge_wire.limits import SECRET_LEN
 
@@ -111,11 +112,7 @@ def create_private_file(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    sync_folder(path.parent)
 
 
 def read_private_file(path: Path, what: str) -> bytes:

@@ -7,7 +7,6 @@ Rule kept: one process at a time runs on a data directory (a lock that the syste
 however it ends), so that two backends never share a telemetry file or a port by mistake.
 """
 
-import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from surge_backend.errors import BackendError, DatabaseTooNew, StoreBusy, StoreF
 from surge_backend.keys import SealError, SecretVault
 from surge_backend.settings import Settings
 from surge_host.errors import UserError
+from surge_host.private_files import take_lock
 
 LOCK_NAME = "backend.lock"
 
@@ -34,7 +34,13 @@ def locked_data_dir(settings: Settings) -> Iterator[Path]:
     """The data directory, ours alone while the block runs. Raises UserError if it isn't there or in use."""
     directory = settings.storage.data_dir
     try:
-        descriptor = os.open(directory / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = take_lock(directory / LOCK_NAME)
+    except BlockingIOError:
+        raise UserError(
+            "another `surge backend` works on this data directory",
+            f"{directory}",
+            "stop that one first, or set another [storage] data_dir",
+        ) from None
     except FileNotFoundError:
         raise UserError("no data directory", f"{directory}", _INIT) from None
     except OSError as error:
@@ -42,14 +48,6 @@ def locked_data_dir(settings: Settings) -> Iterator[Path]:
             f"data directory can't be used: {error.strerror}", f"{directory}", "check its owner and its disk"
         ) from error
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                "another `surge backend` works on this data directory",
-                f"{directory}",
-                "stop that one first, or set another [storage] data_dir",
-            ) from None
         yield directory
     finally:
         os.close(descriptor)

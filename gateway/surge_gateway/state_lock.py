@@ -5,13 +5,12 @@ however it ends.
 """
 
 import contextlib
-import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from surge_gateway.files import SECRET_MODE
 from surge_host.errors import UserError
+from surge_host.private_files import take_lock
 
 LOCK_NAME = "lock"
 
@@ -20,7 +19,13 @@ LOCK_NAME = "lock"
 def state_lock(state_dir: Path) -> Iterator[None]:
     """Hold the folder. Raises UserError where another process has it, or it can't be had."""
     try:
-        descriptor = os.open(state_dir / LOCK_NAME, os.O_RDWR | os.O_CREAT, SECRET_MODE)
+        descriptor = take_lock(state_dir / LOCK_NAME)
+    except BlockingIOError:
+        raise UserError(
+            "another gateway runs with this state folder",
+            f"[gateway] state_dir = {state_dir}",
+            "stop it, or give this one a state_dir of its own",
+        ) from None
     except OSError as error:
         raise UserError(
             f"the state folder can't be used: {error.strerror}",
@@ -28,14 +33,6 @@ def state_lock(state_dir: Path) -> Iterator[None]:
             "check that it is there and who owns it",
         ) from error
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                "another gateway runs with this state folder",
-                f"[gateway] state_dir = {state_dir}",
-                "stop it, or give this one a state_dir of its own",
-            ) from None
         yield
     finally:
         os.close(descriptor)

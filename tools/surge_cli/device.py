@@ -9,7 +9,6 @@ became of what started it.
 """
 
 import argparse
-import fcntl
 import os
 import re
 import secrets
@@ -23,6 +22,7 @@ from surge_cli.firmware_build import BOARDS, build_firmware
 from surge_cli.micropython import find_micropython
 from surge_cli.provisioning import IDENTITY_FILE, Enrolment, enrol_device
 from surge_host.errors import UserError
+from surge_host.private_files import take_lock
 
 SUMMARY = "enrol a device, or run this machine as one"
 
@@ -125,16 +125,14 @@ def _alone(directory: Path) -> Iterator[int]:
     """A lock on the directory, as a descriptor that the firmware inherits and so holds while it lives."""
     path = directory / LOCK_FILE
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = take_lock(path)
+    except BlockingIOError:
+        raise UserError(
+            "this device runs already", str(directory), "stop that one first: a device is one machine"
+        ) from None
     except OSError as error:
         raise _unwritable(error, path) from error
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                "this device runs already", str(directory), "stop that one first: a device is one machine"
-            ) from None
         yield descriptor
     finally:
         os.close(descriptor)

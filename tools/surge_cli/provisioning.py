@@ -9,7 +9,6 @@ what is written is complete or absent, never half, and readable by its owner alo
 
 import base64
 import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -19,6 +18,7 @@ from typing import Any
 import httpx
 
 from surge_host.errors import UserError
+from surge_host.private_files import replace_file
 from surge_wire.ids import DEVICE, is_id
 from surge_wire.limits import SECRET_LEN
 
@@ -158,15 +158,4 @@ def _json_object(answer: httpx.Response) -> dict[str, Any]:
 
 def write_private(path: Path, text: str) -> None:
     """Write a file that only its owner may read, complete or not at all, durably."""
-    temporary = path.with_name(path.name + ".new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    replace_file(path, text.encode())

@@ -6,12 +6,12 @@ damage it).
 """
 
 import errno
-import fcntl
 import os
 import socket
 from pathlib import Path
 
 from surge_gateway.broker.errors import BrokerError
+from surge_host.private_files import take_lock
 
 LOCK_FILE = "lock"
 
@@ -27,23 +27,19 @@ class FolderClaim:
         if self._descriptor is not None:
             return
         try:
-            descriptor = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
+            self._descriptor = take_lock(folder / LOCK_FILE)
+        except BlockingIOError:
+            raise BrokerError(
+                "another gateway runs a broker in this folder",
+                f"broker.folder = {folder}",
+                "stop that gateway, or set another broker.folder",
+            ) from None
         except OSError as error:
             raise BrokerError(
                 f"can't write: {error.strerror}",
                 f"broker.folder = {folder}",
                 "check its owner and permissions",
             ) from error
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            raise BrokerError(
-                "another gateway runs a broker in this folder",
-                f"broker.folder = {folder}",
-                "stop that gateway, or set another broker.folder",
-            ) from None
-        self._descriptor = descriptor
 
     def release(self) -> None:
         """Gives the folder back, if it was claimed."""

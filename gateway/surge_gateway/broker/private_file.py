@@ -4,11 +4,10 @@ Place in the flow: how `embedded` and `mosquitto_files` put rendered text on dis
 the first byte on; a reader, or a crash, finds the old text or the new one, never a part.
 """
 
-import os
-import tempfile
 from pathlib import Path
 
 from surge_gateway.broker.errors import BrokerError
+from surge_host.private_files import replace_file
 
 FOLDER_MODE = 0o700
 
@@ -24,28 +23,9 @@ def make_private_folder(folder: Path, setting: str) -> None:
 def write_private_file(path: Path, text: str, setting: str) -> None:
     """Replaces `path` by `text` in one step, mode 0600, durable on return. BrokerError if it can't."""
     try:
-        # mkstemp makes it 0600.
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with open(descriptor, "w", encoding="utf-8", newline="\n") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
-        _sync_folder(path.parent)
+        replace_file(path, text.encode())
     except OSError as error:
         raise _unusable(path, setting, error) from error
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _unusable(path: Path, setting: str, error: OSError) -> BrokerError:
