@@ -1,4 +1,4 @@
-"""What gateway, backend and command share on a host: errors for people, settings, MQTT verifiers, files, locks.
+"""What gateway, backend and command share on a host: errors for people, settings, MQTT verifiers, locks.
 
 Place in the flow: below all three, above ``surge_wire``; imports none of them.
 """
