@@ -126,7 +126,7 @@ async def _watch(network: Network, args: argparse.Namespace, stop: asyncio.Event
             snapshot = await take_snapshot(network)
             if screen is not None:
                 left = f"{max(0, end - time.monotonic()):.0f} s left" if end else "Ctrl-C stops it"
-                view = render(snapshot, network.backend_url, str(network.options.folder), left, console.width)
+                view = render(snapshot, network.backend.url, str(network.options.folder), left, console.width)
                 screen.update(view, refresh=True)
             else:
                 console.print(flow_line(snapshot), highlight=False, soft_wrap=True, justify="left")

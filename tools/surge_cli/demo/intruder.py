@@ -16,7 +16,8 @@ from dataclasses import dataclass
 
 import gmqtt
 
-from surge_cli.demo.network import DemoDevice, Network, load_identity
+from surge_cli.demo.network import Network
+from surge_cli.demo.parts import BoardPart, load_identity
 from surge_wire.hkdf import INFO_REPORT, derive_key, mqtt_password
 from surge_wire.ids import DEVICE, make_id
 from surge_wire.report import Report, seal_report
@@ -66,17 +67,17 @@ async def intrude(network: Network) -> Intrusion:
 
 
 async def _refused(network: Network) -> dict[str, int]:
-    return dict((await network.gateway_status())["reports"]["refused"])
+    return dict((await network.gateway.status())["reports"]["refused"])
 
 
-async def _send(network: Network, intruder: DemoDevice, victim_id: str) -> None:
+async def _send(network: Network, intruder: BoardPart, victim_id: str) -> None:
     identity = load_identity(intruder.folder)
     secret = bytes.fromhex(identity["secret"])
     connected = asyncio.Event()
     client = gmqtt.Client(f"intruder-{secrets.token_hex(4)}")
     client.on_connect = lambda *_: connected.set()
     client.set_auth_credentials(intruder.device_id, mqtt_password(secret))
-    await client.connect("127.0.0.1", network.broker_port, version=MQTT_3_1_1)
+    await client.connect("127.0.0.1", network.gateway.broker_port, version=MQTT_3_1_1)
     try:
         await connected.wait()
         client.publish(topic(victim_id, REPORT), b"not a report", qos=0)

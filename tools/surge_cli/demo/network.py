@@ -1,39 +1,26 @@
 """Builds the demo's network step by step, as a person would with the same commands, and takes it down in
 the order of the flow.
 
-Place in the flow: under ``demo.command``. Every part is a process of its own: ``surge backend``, ``surge
-gateway`` (with its own nats-server) and MicroPython with the compiled firmware. Does not display (``view``)
-or judge (``outcome``).
+Place in the flow: under ``demo.command``, above ``demo.parts``. Does not display (``view``) or judge
+(``outcome``).
 """
 
 import asyncio
-import json
-import os
-import secrets
 import signal
-import socket
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
-
-from surge_cli.demo.device_status import DeviceStatus
 from surge_cli.demo.owner import OwnerClient
-from surge_cli.demo.processes import Child
-from surge_cli.device import RESTART_EXIT_CODE
+from surge_cli.demo.parts import HEAP, BackendPart, BoardPart, Firmware, GatewayPart, Part, wait_until
 from surge_cli.firmware_build import build_firmware
 from surge_cli.micropython import Interpreter, find_micropython
-from surge_cli.provisioning import Enrolment, enrol_device, write_private
-from surge_host.errors import UserError
 
 READY_TIMEOUT_S = 60
 POLL_S = 0.1
 SETTLE_TIMEOUT_S = 30
 DEVICE_NAMES = ("attic", "balcony", "cellar", "dining room", "entrance", "freezer", "garage", "hall")
-HEAP = "256k"  # a fair double of the 128 KiB that a 32-bit board has: pointers are twice as long here
 
 
 @dataclass(frozen=True)
@@ -45,35 +32,20 @@ class Options:
     folder: Path
 
 
-@dataclass
-class DemoDevice:
-    """One device: where it lives and how it is."""
-
-    name: str
-    device_id: str
-    folder: Path
-    child: Child
-    status: DeviceStatus = field(default_factory=DeviceStatus)
-    keeper: "asyncio.Task[None] | None" = None
-
-
 class Network:
     """The running demo. ``tell`` gets one line for each step."""
 
     def __init__(self, options: Options, tell: Callable[[str], None]) -> None:
         self.options = options
-        self.devices: list[DemoDevice] = []
+        self.devices: list[BoardPart] = []
         self.gateway_id = ""
         self.owner_id = ""
-        self.backend_url = ""
-        self.backend_config = options.folder / "backend.toml"
         self.interpreter: Interpreter | None = None
+        self.backend = BackendPart(options.folder)
+        self.gateway = GatewayPart(options.folder, self.backend.url)
         self._tell = tell
         self._public: OwnerClient | None = None
         self._owner: OwnerClient | None = None
-        self._backend = Child("the backend", options.folder / "backend.log", lambda _line: None)
-        self._gateway = Child("the gateway", options.folder / "gateway.log", lambda _line: None)
-        self._stopping = False
 
     # --- up --------------------------------------------------------------------------------------------
 
@@ -81,109 +53,44 @@ class Network:
         """Bring everything up; returns when every device has a report acknowledged."""
         self.interpreter = await asyncio.to_thread(find_micropython, tell=self._tell)
         self._tell(f"MicroPython {self.interpreter.version} ({self.interpreter.source})")
-        firmware = await asyncio.to_thread(build_firmware, self.options.folder / "firmware")
+        folder = await asyncio.to_thread(build_firmware, self.options.folder / "firmware")
+        firmware = Firmware(self.interpreter, folder)
         await self._start_backend()
-        token = await self._make_owner()
         await self._start_gateway()
         for number in range(self.options.devices):
             await self._start_device(number, firmware)
-        del token
         await self._until("every device's first report is acknowledged", self._all_heard)
 
     async def _start_backend(self) -> None:
-        port = free_port()
-        folder = self.options.folder
-        self.backend_url = f"http://127.0.0.1:{port}"
-        self.backend_config.write_text(f'[server]\nport = {port}\n[storage]\ndata_dir = "backend"\n')
-        await self._surge("backend", "init", "--config", str(self.backend_config))
-        await self._backend.start(
-            surge_command("backend", "--config", str(self.backend_config)), environment()
-        )
-        self._public = OwnerClient(self.backend_url)
-        await self._until("the backend answers", self._backend_ready, self._backend)
-        self._tell(f"backend at {self.backend_url}, keys and database in {folder / 'backend'}")
-
-    async def _backend_ready(self) -> bool:
-        return await self.answers(self.backend_url + "/healthz")
-
-    async def _make_owner(self) -> str:
-        admin_token = (self.options.folder / "backend" / "admin.token").read_text().strip()
-        admin = OwnerClient(self.backend_url, admin_token)
-        try:
-            made = await admin.post("/v1/owners", {"name": "demo"})
-        finally:
-            await admin.close()
-        self.owner_id = made["owner_id"]
-        self._owner = OwnerClient(self.backend_url, made["token"])
-        return str(made["token"])
+        backend = self.backend
+        await backend.initialise()
+        await backend.start()
+        self._public = OwnerClient(backend.url)
+        await self._until("the backend answers", backend.ready, backend)
+        self._tell(f"backend at {backend.url}, keys and database in {backend.data_dir}")
+        self.owner_id, self._owner = await backend.make_owner("demo")
 
     async def _start_gateway(self) -> None:
-        folder = self.options.folder
-        config = folder / "gateway.toml"
-        self.broker_port = free_port()
-        config.write_text(
-            f'[gateway]\nstate_dir = "gateway"\n[backend]\nurl = "{self.backend_url}"\n'
-            f'[broker]\nport = {self.broker_port}\nfolder = "broker"\n'
-            "[registry]\npoll_s = 0.5\n[status]\nenabled = true\n"
-        )
-        token_file = folder / "gateway-enrolment.token"
-        write_private(token_file, await self._enrolment("gateway", "demo gateway"))
-        await self._surge(
-            "gateway", "init", "--config", str(config), "--backend", self.backend_url,
-            "--enrolment-token-file", str(token_file),
-        )  # fmt: skip
-        await self._gateway.start(surge_command("gateway", "--config", str(config)), environment())
-        await self._until("the gateway runs", self._gateway_ready, self._gateway)
-        status = await self.gateway_status()
-        self.gateway_id = str(status.get("gateway_id", ""))
-        self._tell(f"gateway {self.gateway_id}, its MQTT broker (nats-server) on port {self.broker_port}")
+        gateway = self.gateway
+        await gateway.enrol(self.owner, "demo gateway")
+        await gateway.start()
+        await self._until("the gateway runs", gateway.ready, gateway)
+        self.gateway_id = str((await gateway.status()).get("gateway_id", ""))
+        self._tell(f"gateway {self.gateway_id}, its MQTT broker (nats-server) on port {gateway.broker_port}")
 
-    async def _gateway_ready(self) -> bool:
-        url = self._status_url()
-        return url is not None and await self.answers(url + "/healthz")
-
-    async def _enrolment(self, kind: str, name: str) -> str:
-        made = await self.owner.post("/v1/enrolments", {"kind": kind, "name": name})
-        return str(made["enrolment_token"])
-
-    async def _start_device(self, number: int, firmware: Path) -> None:
+    async def _start_device(self, number: int, firmware: Firmware) -> None:
         name = DEVICE_NAMES[number % len(DEVICE_NAMES)] + ("" if number < len(DEVICE_NAMES) else f" {number}")
-        folder = self.options.folder / f"device-{number + 1}"
-        wanted = Enrolment(
-            backend_url=self.backend_url,
-            token=await self._enrolment("device", name),
-            name=name,
-            board="linux",
-            settings={
-                "broker_host": "127.0.0.1",
-                "broker_port": self.broker_port,
-                "report_interval_s": self.options.interval_s,
-                "status_interval_s": 1,
-            },
-        )
-        device_id = await asyncio.to_thread(enrol_device, wanted, folder, secrets.token_bytes)
-        device = DemoDevice(name, device_id, folder, Child(name, folder / "console.log", lambda _line: None))
-        device.child = Child(f"device {name}", folder / "console.log", device.status.take)
+        device = BoardPart(name, self.options.folder / f"device-{number + 1}", firmware)
+        settings = {
+            "broker_host": "127.0.0.1",
+            "broker_port": self.gateway.broker_port,
+            "report_interval_s": self.options.interval_s,
+            "status_interval_s": 1,
+        }
+        await device.enrol(self.owner, self.backend.url, settings)
+        await device.start()
         self.devices.append(device)
-        device.keeper = asyncio.create_task(self._keep(device, firmware), name=f"keep {name}")
-        self._tell(f"device {device_id} ({name}): the firmware in MicroPython, {HEAP} of heap")
-
-    async def _keep(self, device: DemoDevice, firmware: Path) -> None:
-        """Start a device, and again when it asks for that, as a board's reset would."""
-        if self.interpreter is None:
-            raise RuntimeError("no interpreter was found yet")
-        command = [
-            *self.interpreter.argv,
-            "-X",
-            f"heapsize={HEAP}",
-            str(firmware / "main.py"),
-            str(device.folder),
-        ]
-        while not self._stopping:
-            await device.child.start(command, {**environment(), "MICROPYPATH": f".frozen:{firmware}"})
-            code = await device.child.wait()
-            if code != RESTART_EXIT_CODE and not self._stopping:
-                raise device.child.failed()
+        self._tell(f"device {device.device_id} ({name}): the firmware in MicroPython, {HEAP} of heap")
 
     async def _all_heard(self) -> bool:
         self.check()
@@ -207,72 +114,23 @@ class Network:
 
     def check(self) -> None:
         """Raise for a part that ended although nobody asked it to."""
-        for child in (self._backend, self._gateway):
-            if not child.running:
-                raise child.failed()
-        for device in self.devices:
-            if device.keeper is not None and device.keeper.done():
-                device.keeper.result()
+        for part in (self.backend, self.gateway, *self.devices):
+            part.check()
 
-    def _status_url(self) -> str | None:
-        path = self.options.folder / "gateway" / "status.url"
-        try:
-            return path.read_text().strip().rstrip("/") or None
-        except FileNotFoundError:
-            return None
-
-    async def gateway_status(self) -> dict[str, Any]:
-        """What the gateway's /status says."""
-        async with httpx.AsyncClient(timeout=READY_TIMEOUT_S) as client:
-            answer = await client.get(f"{self._status_url()}/status")
-            return dict(answer.json())
-
-    async def answers(self, url: str) -> bool:
-        """Whether ``url`` answers with success by now."""
-        try:
-            async with httpx.AsyncClient(timeout=READY_TIMEOUT_S) as client:
-                return (await client.get(url)).is_success
-        except httpx.HTTPError:
-            return False
-
-    async def _until(
-        self, what: str, ready: Callable[[], "asyncio.Future[bool] | Any"], child: Child | None = None
-    ) -> None:
-        """Ask ``ready`` until it says yes."""
-        try:
-            async with asyncio.timeout(READY_TIMEOUT_S):
-                while not await ready():
-                    if child is not None and not child.running:
-                        raise child.failed()
-                    await asyncio.sleep(POLL_S)
-        except TimeoutError:
-            raise UserError(
-                f"gave up waiting until {what}",
-                str(self.options.folder),
-                "read the logs there (--keep DIR keeps them)",
-            ) from None
-
-    async def _surge(self, *arguments: str) -> None:
-        """Run a ``surge`` command to its end."""
-        child = Child(
-            f"surge {' '.join(arguments[:2])}", self.options.folder / "setup.log", lambda _line: None
+    async def _until(self, what: str, ready: Callable[[], Any], part: Part | None = None) -> None:
+        await wait_until(
+            what, ready, where=self.options.folder, timeout_s=READY_TIMEOUT_S, poll_s=POLL_S, part=part
         )
-        await child.start(surge_command(*arguments), environment())
-        if await child.wait() != 0:
-            raise child.failed()
 
     # --- down ------------------------------------------------------------------------------------------
 
     async def stop_devices(self) -> None:
         """Interrupt the devices; their last lines say what was made and acknowledged."""
-        self._stopping = True
-        await asyncio.gather(*(device.child.stop(signal.SIGINT) for device in self.devices))
-        keepers = [device.keeper for device in self.devices if device.keeper is not None]
-        await asyncio.gather(*keepers, return_exceptions=True)
+        await asyncio.gather(*(device.stop(signal.SIGINT) for device in self.devices))
 
     async def stop_gateway(self) -> None:
         """End the gateway: it sends what it has before it goes."""
-        await self._gateway.stop(signal.SIGTERM)
+        await self.gateway.stop()
 
     async def settle(self) -> dict[str, Any]:
         """Wait until telemetry has caught up with the log; returns the backend's figures."""
@@ -293,32 +151,10 @@ class Network:
             if client is not None:
                 await client.close()
         self._public = self._owner = None
-        await self._backend.stop(signal.SIGTERM)
+        await self.backend.stop()
 
     async def stop(self) -> None:
         """End whatever still runs, in the order of the flow."""
         await self.stop_devices()
         await self.stop_gateway()
         await self.stop_backend()
-
-
-def free_port() -> int:
-    """A TCP port of this machine that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def surge_command(*arguments: str) -> list[str]:
-    """The command line of ``surge`` in this interpreter."""
-    return [sys.executable, "-m", "surge_cli", *arguments]
-
-
-def environment() -> dict[str, str]:
-    """This process's environment, with unbuffered output from Python."""
-    return {**os.environ, "PYTHONUNBUFFERED": "1"}
-
-
-def load_identity(folder: Path) -> dict[str, str]:
-    """What provisioning wrote for a device."""
-    return dict(json.loads((folder / "identity.json").read_text()))

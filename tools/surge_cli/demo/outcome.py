@@ -84,13 +84,13 @@ async def take_down(network: Network) -> Evidence:
     with contextlib.suppress(TimeoutError):
         intrusion = await intrude(network)
     await network.stop_devices()
-    gateway = await network.gateway_status()
+    gateway = await network.gateway.status()
     await network.stop_gateway()
     stats = await network.settle()
     await network.stop_backend()
     interpreter = network.interpreter
     return Evidence(
-        settings=read_settings(network.backend_config),
+        settings=read_settings(network.backend.config),
         interpreter=f"MicroPython {interpreter.version} ({interpreter.source})" if interpreter else "",
         device_ids=tuple(device.device_id for device in network.devices),
         made=sum(device.status.made for device in network.devices),
@@ -102,7 +102,7 @@ async def take_down(network: Network) -> Evidence:
         stats=stats,
         gateway=gateway,
         intrusion=intrusion,
-        unended=tuple(device.name for device in network.devices if not device.status.ended),
+        unended=tuple(device.called for device in network.devices if not device.status.ended),
     )
 
 

@@ -1,8 +1,9 @@
-"""Child processes of the demo: started with their output kept, ended with the demo whatever happens to it.
+"""Child processes of a network on this machine: started with their output kept, ended with the program that
+started them whatever happens to it.
 
-Place in the flow: under ``demo.network``. Does not know what the programs are. Rules kept: every child dies
-with its parent (Linux sends it SIGKILL); a child that ends by itself while it is needed is an error that
-shows its last lines.
+Place in the flow: under ``demo.parts``. Does not know what the programs are, and starts nothing again by
+itself. Rules kept: every child dies with its parent (Linux sends it SIGKILL); a child that ends by itself
+while it is needed is an error that shows its last lines.
 """
 
 import asyncio
@@ -55,6 +56,11 @@ class Child:
         self._reader = asyncio.create_task(self._read(), name=f"read {self.name}")
 
     @property
+    def pid(self) -> int | None:
+        """Its process number, None while it isn't running."""
+        return self._process.pid if self._process is not None and self.running else None
+
+    @property
     def running(self) -> bool:
         """Whether it is there and has not ended."""
         return self._process is not None and self._process.returncode is None
@@ -77,6 +83,18 @@ class Child:
             raise RuntimeError(f"{self.name} was never started")
         await self._reader
         return await self._process.wait()
+
+    def send(self, number: signal.Signals) -> bool:
+        """Signal it; False if it isn't running."""
+        if self._process is None or not self.running:
+            return False
+        self._process.send_signal(number)
+        return True
+
+    async def kill(self) -> int:
+        """End it as a power cut would, wherever it is. Returns its exit code."""
+        self.send(signal.SIGKILL)
+        return await self.wait()
 
     async def stop(self, with_signal: signal.Signals) -> None:
         """Ask it to end, then make it."""

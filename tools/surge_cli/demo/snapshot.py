@@ -85,14 +85,14 @@ async def take_snapshot(network: Network) -> Snapshot:
     stats = await network.public.get("/v1/stats")
     listed = await network.owner.get("/v1/devices")
     totals = {device["device_id"]: device["totals"] for device in listed}
-    gateway = await network.gateway_status()
+    gateway = await network.gateway.status()
     rows = []
     for device in network.devices:
         status = device.status
         own = totals.get(device.device_id, {"reports": 0, "microcredits": 0})
         rows.append(
             DeviceRow(
-                name=device.name,
+                name=device.called,
                 device_id=device.device_id,
                 linked=status.linked,
                 boot=status.boot,
