@@ -24,26 +24,33 @@ def _refuse_tag(*_: object) -> NoReturn:
     raise DecodeError("tag not allowed")
 
 
+_LEAVES = frozenset((int, str, bytes, type(None), bool))  # always allowed
+
 # What cbor2 takes as semantic_decoders.
 REFUSE_TAGS = dict.fromkeys(_KNOWN_TAGS, _refuse_tag)
 
 
 def _check(value: Any) -> None:
-    """Refuse whatever the subset does not hold, in a value that cbor2 has bounded in depth and size."""
+    """Refuse whatever the subset does not hold, in a value that cbor2 has bounded in depth and size.
+
+    Most items are leaves that need no look inside: they are passed over without a call.
+    """
     kind = type(value)
-    if kind is int or kind is str or kind is bytes or value is None or kind is bool:
-        return
-    if kind is list:
-        for item in value:
-            _check(item)
-    elif kind is dict:
+    if kind is dict:
         for key, item in value.items():
             if type(key) is not int:
                 raise DecodeError("map key not an integer")
-            _check(item)
+            if type(item) not in _LEAVES:
+                _check(item)
+    elif kind is list:
+        for item in value:
+            if type(item) not in _LEAVES:
+                _check(item)
     elif kind is float:
         if value - value != 0.0:
             raise DecodeError("float not finite")
+    elif kind in _LEAVES:
+        return
     elif kind.__name__ == "CBORTag":
         raise DecodeError("tag not allowed")
     else:
