@@ -84,9 +84,10 @@ def execute(connection: Connection, sql: str, *values: Any) -> None:
         cursor.close()
 
 
-def execute_many(connection: Connection, sql: str, rows: Sequence[Values]) -> None:
-    """Run ``sql`` for each of ``rows``; each ``{}`` stands for one of a row's values."""
-    _run_many(connection, _with_placeholders(connection.dialect.name, sql), rows)
+def execute_many(connection: Connection, sql: str, rows: Sequence[Values]) -> int:
+    """Run ``sql`` for each of ``rows``; each ``{}`` stands for one of a row's values. Gives how many rows of
+    the database it changed."""
+    return _run_many(connection, _with_placeholders(connection.dialect.name, sql), rows)
 
 
 def select_by_keys(

@@ -26,12 +26,18 @@ from sqlalchemy import Connection
 from surge_backend.db.bulk import execute_many, fetch_one, insert_missing, insert_rows, select_by_keys
 from surge_backend.db.schema import accounts, entries, transfers
 from surge_backend.errors import LedgerConflict, LedgerRefused
-from surge_backend.ledger.pricing import ISSUANCE, check_amount, owner_account
+from surge_backend.ledger.pricing import (
+    ISSUANCE,
+    NUMERATORS_PER_MICROCREDIT,
+    check_amount,
+    owner_account,
+)
 from surge_wire.limits import HASH_LEN, UINT53_MAX
 
 AMOUNT_MAX: Final = UINT53_MAX  # exact in every JSON reader
 LEGS_MAX: Final = 20_002  # surge_wire.limits.SETTLEMENT_ENTRIES_MAX: a settlement lists them all
 ACCOUNT_ID_LEN_MAX: Final = 64
+KIND_LEN_MAX: Final = 16
 
 BATCH: Final = "batch"
 KIND_ISSUANCE: Final = "issuance"
@@ -92,7 +98,11 @@ def check_transfer(transfer: Transfer) -> None:
     """Everything that can be checked without balances. Raises LedgerRefused."""
     if type(transfer.reference) is not bytes or len(transfer.reference) != HASH_LEN:
         raise LedgerRefused("a transfer's reference is a hash of 32 bytes")
+    if type(transfer.kind) is not str or not 0 < len(transfer.kind) <= KIND_LEN_MAX:
+        raise LedgerRefused(f"a transfer's kind is 1 to {KIND_LEN_MAX} characters")
     check_amount("created_ms", transfer.created_ms, 0, UINT53_MAX)
+    if transfer.log_index is not None:
+        check_amount("log_index", transfer.log_index, 0, UINT53_MAX)
     if not 2 <= len(transfer.legs) <= LEGS_MAX:
         raise LedgerRefused(f"a transfer has 2 to {LEGS_MAX} legs, not {len(transfer.legs)}")
     total = 0
@@ -164,8 +174,16 @@ def post(connection: Connection, transfer: Transfer) -> bool:
 
 
 def set_carries(connection: Connection, carries: dict[str, int]) -> None:
-    """Keep the dust of accounts, as ``pricing`` left it."""
-    _set_column(connection, "carry", carries)
+    """Keep the dust of accounts, as ``pricing`` left it.
+
+    Raises LedgerRefused: before anything is written for what is no dust; for an account that is not there,
+    after which the transaction has to be rolled back.
+    """
+    for account, carry in carries.items():
+        check_amount(f"the carry of {account}", carry, 0, NUMERATORS_PER_MICROCREDIT - 1)
+    changed = _set_column(connection, "carry", carries)
+    if changed != len(carries):
+        raise LedgerRefused(f"{len(carries) - changed} accounts with dust are not there")
 
 
 def _new_balances(connection: Connection, legs: Sequence[Leg]) -> dict[str, int]:
@@ -185,8 +203,9 @@ def _new_balances(connection: Connection, legs: Sequence[Leg]) -> dict[str, int]
     return balances
 
 
-def _set_column(connection: Connection, column: str, values: dict[str, int]) -> None:
-    execute_many(
+def _set_column(connection: Connection, column: str, values: dict[str, int]) -> int:
+    """Gives how many accounts it changed."""
+    return execute_many(
         connection,
         f"UPDATE accounts SET {column} = {{}} WHERE id = {{}}",  # noqa: S608
         [(value, account) for account, value in values.items()],
