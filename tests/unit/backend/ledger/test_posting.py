@@ -1,4 +1,4 @@
-"""Double entry under attack: sums are zero, ids decide, refusals leave no trace. `test_ledger_machine` walks."""
+"""Double entry under attack: sums are zero, ids decide, refusals leave no trace."""
 
 import hashlib
 from collections.abc import Iterator
