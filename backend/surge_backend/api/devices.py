@@ -172,7 +172,7 @@ def post_retire(
 ) -> None:
     """Its reports are refused and its MQTT access ends. Again: no change."""
     with services.database.write() as connection:
-        retire_device(connection, device_id, owner_scope(principal), body.reason)
+        retire_device(connection, device_id, owner_scope(principal), body.reason, services.now_ms())
 
 
 @routes.post(

@@ -10,7 +10,8 @@ Rules it keeps:
 * numbers are BigInteger, times are milliseconds since 1970 on the backend's clock (``*_ms``), bytes are
   LargeBinary;
 * money is integer micro-credits; a CHECK is the second line behind ``ledger``, never the first;
-* ``reports``, ``rejections``, ``entries``, ``log_nodes``, ``batches`` and ``tariffs`` are only ever added to;
+* ``reports``, ``rejections``, ``entries``, ``log_nodes``, ``batches``, ``tariffs`` and ``registry_events``
+  are only ever added to;
 * ``reports`` has no foreign key to ``batches``: both are written in one transaction by ``ingest`` alone, and
   the check would cost a look-up a row on the busiest table.
 """
@@ -138,6 +139,19 @@ commands = Table(
     Column("executed_ms", BigInteger, nullable=True),
     UniqueConstraint("device_id", "counter"),
     sqlite_autoincrement=True,  # ids are cursors: one that was given is never given again
+)
+
+# What changed in the tables above, and from which entry of the log on it counts (registry.events).
+registry_events = Table(
+    "registry_events",
+    metadata,
+    Column("ordinal", BigInteger, primary_key=True, autoincrement=False),  # 1, 2, 3, without a hole
+    Column("tree_size", BigInteger, nullable=False),
+    Column("time_ms", BigInteger, nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("subject_id", String(17), nullable=False),
+    Column("detail", LargeBinary, nullable=False),  # CBOR map
+    Index(None, "tree_size"),
 )
 
 # --- batches, reports and what became of them -------------------------------------------------------------

@@ -16,6 +16,7 @@ from surge_backend.db.schema import ACTIVE, FROZEN, devices
 from surge_backend.ledger.holds import hold_device
 from surge_backend.ledger.posting import open_owner_accounts
 from surge_backend.ledger.pricing import owner_account
+from surge_backend.registry import events
 from surge_backend.verify.device import DeviceKey
 from surge_backend.verify.evidence import Evidence
 
@@ -41,6 +42,8 @@ def freeze_device(
             revision=revision + 1,
         )
     )
+    # The log has the batch already, so this counts for the entries after it.
+    events.record_event(connection, events.DEVICE_FROZEN, device_id, now_ms, {events.LOG_INDEX: log_index})
     open_owner_accounts(connection, [owner_id])
     hold_device(connection, device_id, owner_account(owner_id), reason, now_ms)
     raise_alarm(connection, DEVICE_FROZEN, device_id, reason, now_ms)

@@ -15,6 +15,14 @@ from surge_backend.db.bulk import fetch_one
 from surge_backend.db.schema import tariffs
 from surge_backend.errors import LedgerRefused
 from surge_backend.ledger.pricing import Tariff
+from surge_backend.registry.events import (
+    GATEWAY_SHARE_BP,
+    KIB_MICROCREDITS,
+    SAMPLE_MICROCREDITS,
+    TARIFF_ADDED,
+    VALID_FROM_MS,
+    record_event,
+)
 
 FIRST_TARIFF: Final = Tariff(version=1, valid_from_ms=0)
 
@@ -75,3 +83,10 @@ def _insert(connection: Connection, tariff: Tariff, now_ms: int) -> None:
             created_ms=now_ms,
         )
     )
+    detail = {
+        VALID_FROM_MS: tariff.valid_from_ms,
+        SAMPLE_MICROCREDITS: tariff.sample_microcredits,
+        KIB_MICROCREDITS: tariff.kib_microcredits,
+        GATEWAY_SHARE_BP: tariff.gateway_share_bp,
+    }
+    record_event(connection, TARIFF_ADDED, str(tariff.version), now_ms, detail)

@@ -16,6 +16,7 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, and_, func, or_, s
 from surge_backend.db.schema import ACTIVE, FROZEN, RETIRED, device_totals, devices, gateways
 from surge_backend.ledger.holds import release_device
 from surge_backend.registry.errors import UnknownSubject, WrongState
+from surge_backend.registry.events import DEVICE_RETIRED, DEVICE_UNFROZEN, HOLDS_RELEASED, record_event
 
 DEVICES_LISTED_MAX = 1_000
 DEVICE_CHANGES_MAX = 1_000  # of one answer to a gateway; `more` says that it shall ask again
@@ -100,11 +101,14 @@ def _change_status(connection: Connection, device_id: str, **values: object) -> 
     )
 
 
-def retire_device(connection: Connection, device_id: str, owner_id: str | None, reason: str) -> None:
+def retire_device(
+    connection: Connection, device_id: str, owner_id: str | None, reason: str, now_ms: int
+) -> None:
     """Retire a device for good: its reports are refused, its MQTT access ends. Again: no change."""
     device = get_device(connection, device_id, owner_id)
     if device["status"] != RETIRED:
         _change_status(connection, device_id, status=RETIRED, status_reason=reason)
+        record_event(connection, DEVICE_RETIRED, device_id, now_ms)
 
 
 def unfreeze_device(connection: Connection, device_id: str, reason: str, now_ms: int) -> int:
@@ -119,6 +123,8 @@ def unfreeze_device(connection: Connection, device_id: str, reason: str, now_ms:
     released = release_device(connection, device_id, now_ms)
     if device["status"] != FROZEN and not released:
         raise WrongState(f"device {device_id} is {device['status']}, not frozen, and nothing is held of it")
+    kind = DEVICE_UNFROZEN if device["status"] == FROZEN else HOLDS_RELEASED
+    record_event(connection, kind, device_id, now_ms)
     return released
 
 

@@ -20,6 +20,14 @@ from surge_backend.db.schema import devices, enrolments, gateways
 from surge_backend.keys import SecretVault
 from surge_backend.registry.device_rows import next_revision
 from surge_backend.registry.errors import EnrolmentRefused, EnrolmentUsed, LimitReached, UnknownSubject
+from surge_backend.registry.events import (
+    DEVICE_ENROLLED,
+    GATEWAY_ENROLLED,
+    GATEWAY_ID,
+    OWNER_ID,
+    PUBLIC_KEY,
+    record_event,
+)
 from surge_backend.registry.token_rows import IssuedToken, issue_token, revoke_subject_tokens
 from surge_backend.registry.tokens import Role, hash_token, make_enrolment_token
 from surge_host.mqtt_credentials import PBKDF2_SALT_BYTES, make_bcrypt, make_mosquitto_pbkdf2
@@ -183,6 +191,8 @@ def enrol_device(
         )
     )
     _spend(connection, token_hash, key_hash, device_id, now_ms)
+    detail = {OWNER_ID: row["owner_id"], GATEWAY_ID: row["gateway_id"]}
+    record_event(connection, DEVICE_ENROLLED, device_id, now_ms, detail)
     return EnrolledDevice(device_id, created=True)
 
 
@@ -215,6 +225,8 @@ def enrol_gateway(
         )
     )
     _spend(connection, token_hash, key_hash, gateway_id, now_ms)
+    detail = {OWNER_ID: row["owner_id"], PUBLIC_KEY: public_key}
+    record_event(connection, GATEWAY_ENROLLED, gateway_id, now_ms, detail)
     return EnrolledGateway(
         gateway_id, issue_token(connection, Role.GATEWAY, gateway_id, label, now_ms), created=True
     )

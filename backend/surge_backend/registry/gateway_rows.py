@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, select, update
 
 from surge_backend.db.schema import RETIRED, gateways
 from surge_backend.registry.errors import UnknownSubject
+from surge_backend.registry.events import GATEWAY_REVOKED, record_event
 from surge_backend.registry.token_rows import revoke_subject_tokens
 from surge_backend.registry.tokens import Role
 
@@ -43,6 +44,7 @@ def list_gateways(
 
 def revoke_gateway(connection: Connection, gateway_id: str, owner_id: str | None, now_ms: int) -> None:
     """Refuse the gateway's batches and end its tokens from now on. Again: no change."""
-    get_gateway(connection, gateway_id, owner_id)
-    connection.execute(update(gateways).where(gateways.c.id == gateway_id).values(status=RETIRED))
+    if get_gateway(connection, gateway_id, owner_id)["status"] != RETIRED:
+        connection.execute(update(gateways).where(gateways.c.id == gateway_id).values(status=RETIRED))
+        record_event(connection, GATEWAY_REVOKED, gateway_id, now_ms)
     revoke_subject_tokens(connection, Role.GATEWAY, gateway_id, now_ms)

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, RowMapping, insert, select
 from surge_backend.db.schema import owners
 from surge_backend.ledger.posting import open_owner_accounts
 from surge_backend.registry.errors import UnknownSubject
+from surge_backend.registry.events import OWNER_CREATED, record_event
 from surge_wire.ids import OWNER, make_id
 
 NAME_LEN_MAX = 64
@@ -22,6 +23,7 @@ def create_owner(connection: Connection, name: str, now_ms: int) -> str:
     owner_id = make_id(OWNER, os.urandom(10))
     connection.execute(insert(owners).values(id=owner_id, name=name, created_ms=now_ms))
     open_owner_accounts(connection, [owner_id])
+    record_event(connection, OWNER_CREATED, owner_id, now_ms)
     return owner_id
 
 

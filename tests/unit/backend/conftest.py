@@ -13,10 +13,12 @@ from surge_backend.db.engine import Database, open_engine
 from surge_backend.db.schema import accounts, batches, devices, gateways, owners
 from surge_backend.ingest import Ingest, SubmissionResult
 from surge_backend.keys import SecretVault
-from surge_backend.ledger.posting import open_issuance
+from surge_backend.ledger.posting import open_issuance, open_owner_accounts
 from surge_backend.ledger.pricing import owner_account
 from surge_backend.ledger.tariffs import ensure_first_tariff
 from surge_backend.log import MerkleLog
+from surge_backend.registry import events
+from surge_backend.registry.device_rows import next_revision
 from surge_backend.verify.limits import VerifyLimits
 from surge_wire import ed25519
 from surge_wire.batch import FIRST_PREVIOUS, Batch, Summarised, Window, chain_hash, encode_batch, seal_batch
@@ -119,6 +121,8 @@ class World:
         owner_id = self._id(OWNER)
         with self.database.write() as connection:
             connection.execute(insert(owners).values(id=owner_id, name="owner", created_ms=0))
+            open_owner_accounts(connection, [owner_id])
+            events.record_event(connection, events.OWNER_CREATED, owner_id, self.now_ms)
         return owner_id
 
     def gateway(self, owner_id: str | None = None) -> Forwarder:
@@ -138,6 +142,8 @@ class World:
                     created_ms=0,
                 )
             )
+            detail = {events.OWNER_ID: owner_id, events.PUBLIC_KEY: ed25519.public_key(gateway.seed)}
+            events.record_event(connection, events.GATEWAY_ENROLLED, gateway_id, self.now_ms, detail)
         return gateway
 
     def device(self, owner_id: str | None = None, gateway: Forwarder | None = None) -> BoardSimulator:
@@ -157,10 +163,12 @@ class World:
                     mqtt_bcrypt="",
                     mqtt_pbkdf2_sha512="",
                     status="active",
-                    revision=self.made,
+                    revision=next_revision(connection),
                     created_ms=0,
                 )
             )
+            detail = {events.OWNER_ID: owner_id, events.GATEWAY_ID: gateway.id if gateway else None}
+            events.record_event(connection, events.DEVICE_ENROLLED, device_id, self.now_ms, detail)
         return BoardSimulator(device_id, secret, owner_id)
 
     def submit(self, gateway: Forwarder, envelope: bytes) -> SubmissionResult:

@@ -102,7 +102,7 @@ def test_an_owner_sees_its_own_devices_only(registry: Registry) -> None:
         assert list_devices(connection, ada, "retired", "", 10) == []
         for change in (
             lambda: get_device(connection, device_id, bob),
-            lambda: retire_device(connection, device_id, bob, "mine now"),
+            lambda: retire_device(connection, device_id, bob, "mine now", registry.now_ms),
             lambda: list_commands(connection, device_id, bob),
         ):
             with pytest.raises(UnknownSubject):
@@ -130,9 +130,9 @@ def test_retiring_is_for_good_and_counted_once(registry: Registry) -> None:
     ada = registry.owner()
     device_id = registry.device(ada, SECRET)
     with registry.database.write() as connection:
-        retire_device(connection, device_id, ada, "sold")
+        retire_device(connection, device_id, ada, "sold", registry.now_ms)
         after = get_device(connection, device_id)
-        retire_device(connection, device_id, ada, "again")
+        retire_device(connection, device_id, ada, "again", registry.now_ms)
         assert get_device(connection, device_id) == after
         assert (after["status"], after["status_reason"], after["revision"]) == (RETIRED, "sold", 2)
         with pytest.raises(WrongState):
@@ -208,7 +208,7 @@ def test_changes_come_once_in_order_and_in_parts(registry: Registry) -> None:
         assert seen == ids
         assert device_changes(connection, gateway_id, revision) == ([], False)
     with registry.database.write() as connection:
-        retire_device(connection, ids[1], ada, "sold")
+        retire_device(connection, ids[1], ada, "sold", registry.now_ms)
         ((change,), more) = device_changes(connection, gateway_id, revision)
     assert (change.device_id, change.status, change.revision, more) == (ids[1], RETIRED, revision + 1, False)
 
@@ -298,7 +298,7 @@ def test_another_owners_or_a_retired_device_gets_no_command(registry: Registry) 
     with pytest.raises(UnknownSubject):
         queue(registry, device_id, bob)
     with registry.database.write() as connection:
-        retire_device(connection, device_id, ada, "sold")
+        retire_device(connection, device_id, ada, "sold", registry.now_ms)
     with pytest.raises(WrongState):
         queue(registry, device_id, ada)
 

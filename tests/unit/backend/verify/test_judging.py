@@ -317,7 +317,7 @@ def test_what_is_held_of_a_device_that_was_retired_meanwhile_can_be_released(wor
     world.send(gateway, device.next())
     world.send(gateway, device.seal(1, 0, samples=1))
     with world.database.write() as connection:
-        retire_device(connection, device.id, None, "copied")
+        retire_device(connection, device.id, None, "copied", world.now_ms)
         assert unfreeze_device(connection, device.id, "looked at", world.now_ms) > 0
         assert get_device(connection, device.id)["status"] == "retired"
         with pytest.raises(WrongState, match="nothing is held"):
