@@ -1,0 +1,1 @@
+"""``surge simulate``: thousands of devices against a real network, with everything that goes wrong."""
