@@ -148,9 +148,19 @@ class BackendPart(Part):
 
 
 class GatewayPart(Part):
-    """``surge gateway`` with its state in ``folder/NAME``; ``backend_url`` is where its batches go."""
+    """``surge gateway`` with its state in ``folder/NAME``; ``backend_url`` is where its batches go.
 
-    def __init__(self, folder: Path, backend_url: str, *, name: str = "gateway", sections: str = "") -> None:
+    ``broker_lines`` are added to ``[broker]``, ``sections`` to the end of its settings."""
+
+    def __init__(
+        self,
+        folder: Path,
+        backend_url: str,
+        *,
+        name: str = "gateway",
+        broker_lines: str = "",
+        sections: str = "",
+    ) -> None:
         super().__init__(f"the {name}", folder / f"{name}.log")
         self.config = folder / f"{name}.toml"
         self.state_dir = folder / name
@@ -159,7 +169,7 @@ class GatewayPart(Part):
         self.config.write_text(
             f'[gateway]\nstate_dir = "{name}"\n[backend]\nurl = "{backend_url}"\n'
             f'[broker]\nport = {self.broker_port}\nfolder = "{name}-broker"\n'
-            f"[registry]\npoll_s = 0.5\n[status]\nenabled = true\n{sections}"
+            f"{broker_lines}[registry]\npoll_s = 0.5\n[status]\nenabled = true\n{sections}"
         )
         self._backend_url = backend_url
 

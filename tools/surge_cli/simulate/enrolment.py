@@ -22,6 +22,7 @@ from surge_backend.db.schema import ACTIVE, devices
 from surge_backend.keys import read_master_key
 from surge_backend.opening import opened_database
 from surge_backend.registry.device_rows import next_revision
+from surge_backend.registry.events import DEVICE_ENROLLED, GATEWAY_ID, OWNER_ID, record_event
 from surge_backend.settings import Settings
 from surge_cli.provisioning import problem_text
 from surge_cli.simulate.device import Identity, make_identity
@@ -66,6 +67,9 @@ def enrol_in_database(settings: Settings, owner_id: str, count: int) -> list[Ide
             for number, (identity, credential) in enumerate(zip(identities, credentials, strict=True))
         ]  # fmt: skip
         insert_rows(connection, devices, _COLUMNS, rows)
+        detail = {OWNER_ID: owner_id, GATEWAY_ID: None}
+        for identity in identities:
+            record_event(connection, DEVICE_ENROLLED, identity.device_id, now_ms, detail)
     return identities
 
 

@@ -7,7 +7,7 @@ Pure. Rule kept: only what happened is counted, at the moment it happened; a pla
 from array import array
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 ReportName = tuple[str, int, int]  # device, boot, seq
@@ -134,7 +134,7 @@ class Journal:
         return {(boot, seq) for boot, count in own.boots.items() for seq in range(count)} - own.lost
 
 
-def percentile(values: array[float], share: float) -> float | None:
+def percentile(values: Sequence[float], share: float) -> float | None:
     """The value below which ``share`` of ``values`` lie; None where there are none."""
     if not values:
         return None
