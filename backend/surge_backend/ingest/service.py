@@ -113,7 +113,11 @@ class Ingest:
             if before is not None:
                 return _repeated(before)
             opening.check_chain(sender, submission)
-            keys = self._keys.refresh(connection, known, kids).by_id()
+            fresh = self._keys.refresh(connection, known, kids)
+            if fresh is not known and fresh.by_kid.keys() != known.by_kid.keys():
+                # enrolled since: every verdict is as of its place in the log
+                read = read_reports(submission.batch.reports, fresh.by_kid)
+            keys = fresh.by_id()
             settled = self._settler.settle(connection, sender, submission, read, keys, now_ms, careful)
         self._log.confirm(settled.appended)
         return SubmissionResult(settled.answer, settled.settlement, settled.appended.index, True)

@@ -19,15 +19,9 @@ from surge_backend.ingest import records
 from surge_backend.ingest.freezing import freeze_device
 from surge_backend.ingest.histories import Histories
 from surge_backend.ingest.submission import Sender, Submission
+from surge_backend.ledger.earnings import count_work
 from surge_backend.ledger.posting import BATCH, Transfer, open_owner_accounts, post, set_carries
-from surge_backend.ledger.pricing import (
-    NUMERATORS_PER_MICROCREDIT,
-    Priced,
-    Tariff,
-    Work,
-    owner_account,
-    price_batch,
-)
+from surge_backend.ledger.pricing import Priced, Tariff, owner_account, price_batch
 from surge_backend.ledger.tariffs import tariff_at
 from surge_backend.log import Appended, MerkleLog
 from surge_backend.verify.device import DeviceKey
@@ -41,6 +35,7 @@ from surge_backend.verify.judging import (
 )
 from surge_backend.verify.limits import VerifyLimits
 from surge_backend.verify.reading import ReadReport
+from surge_backend.verify.windows import window_devices
 from surge_wire.settlement import Settlement, encode_settlement
 from surge_wire.submission import encode_submission
 from surge_wire.verdicts import ACCEPTED, EQUIVOCATION, FORKED_HISTORY
@@ -124,7 +119,7 @@ class Settler:
         if not records.store_accepted(connection, judgement.accepted, appended.index):
             raise NamesTaken
         records.store_rejections(connection, read, judgement, appended.index, now_ms)
-        allowed = _window_devices(submission, sender, keys)
+        allowed = window_devices(submission.batch, sender.gateway_id, sender.owner_id, keys)
         records.store_summaries(connection, submission.batch.summarised, allowed, appended.index)
         records.store_batch(connection, submission, judgement, allowed, entry, answer, appended.index, now_ms)
         self.histories.store(connection, judgement.histories, appended.root)
@@ -167,25 +162,13 @@ def _price(
     operator_id: str,
 ) -> Priced:
     """Price the accepted reports by owner, and note each device's own part in its history."""
-    by_owner: dict[str, list[int]] = {}
-    for device_id, history in judgement.histories.items():
-        before = histories.get(device_id)
-        samples, length = history.samples, history.bytes
-        if before is not None:
-            samples, length = samples - before.samples, length - before.bytes
-        due = history.carry + tariff.owner_numerators(samples, length)
-        paid, history.carry = divmod(due, NUMERATORS_PER_MICROCREDIT)
-        history.microcredits += paid
-        counted = by_owner.setdefault(keys[device_id].owner_id, [0, 0])
-        counted[0] += samples
-        counted[1] += length
-    if not by_owner:
+    work = count_work(tariff, histories, judgement.histories, keys)
+    if not work:
         return Priced((), {})
-    owners = [*by_owner, operator_id]
+    owners = [*{keys[device_id].owner_id: None for device_id in judgement.histories}, operator_id]
     named = {(owner_account(owner),) for owner in owners}
     carries = {row[0]: row[1] for row in select_by_keys(connection, _CARRIES, named)}
     open_owner_accounts(connection, [owner for owner in owners if owner_account(owner) not in carries])
-    work = [Work(owner_account(owner), samples, length) for owner, (samples, length) in by_owner.items()]
     return price_batch(tariff, work, owner_account(operator_id), carries)
 
 
@@ -195,22 +178,6 @@ def _pay(connection: Connection, submission: Submission, priced: Priced, log_ind
         transfer = Transfer(BATCH, submission.hash, priced.credits, now_ms, log_index)
         if not post(connection, transfer):
             raise InvariantViolated(f"the transfer of a new batch was posted before: {transfer.id.hex()}")
-
-
-def _window_devices(submission: Submission, sender: Sender, keys: Mapping[str, DeviceKey]) -> set[str]:
-    """The devices whose windows and summaries this gateway may give: those enrolled at it, and its owner's
-    own that are enrolled at none. No gateway speaks for another's devices (invariant 6)."""
-    named = {window.device_id for window in submission.batch.windows}
-    named |= {item.device_id for item in submission.batch.summarised}
-    allowed = set()
-    for device_id in named:
-        key = keys.get(device_id)
-        if key is not None and (
-            key.gateway_id == sender.gateway_id
-            or (key.gateway_id is None and key.owner_id == sender.owner_id)
-        ):
-            allowed.add(device_id)
-    return allowed
 
 
 def _executed(

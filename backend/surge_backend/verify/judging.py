@@ -203,7 +203,9 @@ class _Judge:
             return GAP_TOO_LARGE, (
                 f"boot {read.boot} is more than {limits.boot_gap_max} after the newest, {history.boot_max}"
             )
-        boot = history.boots.get(read.boot)
+        # Boots before the window may be remembered or not; a verdict mustn't depend on that.
+        in_window = read.boot >= history.boot_max - limits.boot_window
+        boot = history.boots.get(read.boot) if in_window else None
         seq_max = -1 if boot is None else boot.seq_max
         if read.seq > seq_max + limits.seq_gap_max:
             return (

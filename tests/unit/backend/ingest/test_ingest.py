@@ -35,11 +35,12 @@ from surge_backend.errors import (
     StoreBusy,
     StoreFull,
 )
-from surge_backend.ingest import Ingest
+from surge_backend.ingest import Ingest, service
 from surge_backend.ingest.histories import Histories
 from surge_backend.ledger.check import check_ledger
 from surge_backend.log.check import check_log
 from surge_wire.batch import Summarised, Window
+from surge_wire.ids import DEVICE, make_id
 from surge_wire.limits import BATCH_LEN_MAX
 from surge_wire.report import Usage
 from surge_wire.senml import make_record
@@ -457,3 +458,23 @@ def test_gateways_in_threads_are_settled_one_after_the_other(world: Any):
         assert (
             connection.execute(select(accounts.c.balance).where(accounts.c.id == "issuance")).scalar_one() < 0
         )
+
+
+def test_a_device_enrolled_while_its_batch_was_read_is_known(world, monkeypatch):
+    """Every verdict is as of its place in the log: an auditor finds the enrolment before the batch."""
+    gateway, owner_id = world.gateway(), world.owner()
+    board = type(world.device(owner_id))
+    number = world.made + 1  # what the next device's id and secret are made from
+    device = board(make_id(DEVICE, number.to_bytes(10, "big")), number.to_bytes(32, "little"), owner_id)
+    read_reports = service.read_reports
+
+    def enrolled_meanwhile(envelopes, known):
+        if number not in made:
+            made.append(number)
+            assert world.device(owner_id).id == device.id
+        return read_reports(envelopes, known)
+
+    made: list[int] = []
+    monkeypatch.setattr(service, "read_reports", enrolled_meanwhile)
+    assert world.verdicts(gateway, device.next()) == ["accepted"]
+    assert made == [number]

@@ -387,3 +387,21 @@ def test_a_wrong_device_clock_changes_no_verdict(world: Any):
     gateway, device = world.gateway(), world.device()
     times = [0, 1, (1 << 31) * 1_000, (1 << 53) - 1, None]
     assert world.verdicts(gateway, *[device.next(time_ms=time_ms) for time_ms in times]) == ["accepted"] * 5
+
+
+def test_a_boot_before_the_window_gets_one_verdict_whatever_is_remembered(tmp_path, open_at):
+    """An auditor who starts from nothing, and a backend that has just started, must agree with one that
+    remembers."""
+    verdicts = []
+    for remembers in (True, False):
+        path = tmp_path / f"{remembers}.db"
+        limits = VerifyLimits(seq_gap_max=10, boot_window=2)
+        world = open_at(path, limits)
+        gateway, device = world.gateway(), world.device()
+        assert world.verdicts(gateway, device.seal(1, 9), device.seal(10, 0)) == ["accepted"] * 2
+        if not remembers:
+            world.database.close()
+            world = open_at(path, limits)
+        verdicts.append(world.verdicts(gateway, device.seal(1, 15), device.seal(1, 5)))
+        world.database.close()
+    assert verdicts == [["gap_too_large", "boot_rollback"]] * 2
