@@ -1,9 +1,9 @@
 """The network that a simulation runs against: one of its own, made to be thrown away.
 
-Place in the flow: under ``simulate.command``, above ``surge_cli.demo.parts``: a backend and gateways, each with
-its broker, as processes of their own. Does not know the fleet. Rules kept: devices are in the database before
-the first gateway asks for them; the network is taken down in the order of the flow, and what a gateway still
-has is waited for.
+Place in the flow: under ``simulate.command``, above ``surge_cli.demo.parts``: a backend and gateways, each
+with its broker, as processes of their own. Does not know the fleet. Rules kept: devices are in the database
+before the first gateway asks for them; the network is taken down in the order of the flow, and what a gateway
+still has is waited for.
 """
 
 import asyncio
@@ -131,7 +131,7 @@ class Site:
         return [await gateway.status() for gateway in self.gateways]
 
     async def settle(self, timeout_s: float) -> None:
-        """Wait until every report is settled and telemetry has caught up. Raises UserError at the time-out."""
+        """Wait until every report is settled and telemetry has caught up. UserError at the time-out."""
 
         async def settled() -> bool:
             self.check()
@@ -141,7 +141,7 @@ class Site:
             except httpx.HTTPError:
                 return False  # busy: asked again
             waiting = sum(one["spool"]["waiting"] + one["batches"]["backlog"] for one in statuses)
-            return waiting == 0 and stats["telemetry_lag"] == 0
+            return bool(waiting == 0 and stats["telemetry_lag"] == 0)
 
         await wait_until(
             "every report is settled", settled, where=self.folder, timeout_s=timeout_s, poll_s=POLL_S
