@@ -14,8 +14,10 @@ OWNER_ONLY = 0o600
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Replace `path` in one step: a reader, or a crash, finds the old content or the new. Raises OSError."""
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # mode 0600
+    """Replace `path` in one step: a reader, or a crash, finds the old content or the new. Raises OSError.
+
+    A crash may leave a file beside it, which `remove_leftovers` knows."""
+    descriptor, temporary = tempfile.mkstemp(prefix=_prefix(path), dir=path.parent)  # mode 0600
     try:
         with open(descriptor, "wb") as file:
             file.write(content)
@@ -26,6 +28,18 @@ def replace_file(path: Path, content: bytes) -> None:
         os.unlink(temporary)
         raise
     sync_folder(path.parent)
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what a crash left of `replace_file(path, ...)`. Only for who has a lock on the folder: nobody
+    else may be replacing it now. Raises OSError."""
+    for name in os.listdir(path.parent):
+        if name.startswith(_prefix(path)):
+            os.unlink(path.parent / name)
+
+
+def _prefix(path: Path) -> str:
+    return f".{path.name}."
 
 
 def sync_folder(folder: Path) -> None:

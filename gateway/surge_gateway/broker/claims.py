@@ -14,13 +14,20 @@ from surge_gateway.broker.errors import BrokerError
 from surge_host.private_files import take_lock
 
 LOCK_FILE = "lock"
+FOLDER_IN_USE = "another gateway runs a broker in this folder"
 
 
 class FolderClaim:
-    """An exclusive lock on a folder, for as long as this process lives or until `release`."""
+    """An exclusive lock on a folder, until `release` or the end of this process, and of the server that has
+    `descriptor` as well: so a server that outlives its gateway keeps the next one from its store."""
 
     def __init__(self) -> None:
         self._descriptor: int | None = None
+
+    @property
+    def descriptor(self) -> int | None:
+        """What holds the lock; None while it isn't claimed."""
+        return self._descriptor
 
     def take(self, folder: Path) -> None:
         """Claims the folder, unless it is claimed here already. BrokerError if another process has it."""
@@ -30,7 +37,7 @@ class FolderClaim:
             self._descriptor = take_lock(folder / LOCK_FILE)
         except BlockingIOError:
             raise BrokerError(
-                "another gateway runs a broker in this folder",
+                FOLDER_IN_USE,
                 f"broker.folder = {folder}",
                 "stop that gateway, or set another broker.folder",
             ) from None

@@ -3,10 +3,12 @@
 Place in the flow: started by `app` before the gateway's client, stopped after it. Does not listen to MQTT
 messages and holds no password. Losing the broker loses nothing: devices keep what isn't acknowledged.
 
-Rules kept: `start` returns when the MQTT port accepts, or raises what a person needs to know; a server that
-dies is started again for ever, with jittered, doubling, capped waits; `reload` returns when the server has
-said that the new credentials hold (devices that stay keep their connections, removed ones are disconnected);
-changes of the configuration happen one at a time; the configuration file is private and always whole.
+Rules kept: `start` returns when the MQTT port accepts, or raises what a person needs to know, to which a
+server that somebody kills meanwhile doesn't belong; a server that dies later is started again for ever, with
+jittered, doubling, capped waits; nothing in the folder is touched before it is claimed; `reload` returns
+when the server has said that the new credentials hold (devices that stay keep their connections, removed ones
+are disconnected); changes of the configuration happen one at a time; the configuration file is private and
+always whole.
 """
 
 import asyncio
@@ -20,19 +22,24 @@ from typing import Self
 import structlog
 
 from surge_gateway.broker import nats_log
-from surge_gateway.broker.claims import FolderClaim, check_port_free, port_in_use
+from surge_gateway.broker.claims import FOLDER_IN_USE, FolderClaim, check_port_free, port_in_use
 from surge_gateway.broker.errors import BrokerError
 from surge_gateway.broker.nats_config import render_nats_config
 from surge_gateway.broker.nats_log import LineLimit, LogLine
-from surge_gateway.broker.private_file import make_private_folder, write_private_file
+from surge_gateway.broker.private_file import (
+    make_private_folder,
+    sweep_private_file,
+    write_private_file,
+)
 from surge_gateway.broker.server_process import ServerExited, ServerProcess, find_server
 from surge_gateway.broker.settings import BrokerSettings
 from surge_host.mqtt_credentials import DeviceCredential, GatewayCredential
 
 CONFIG_FILE = "nats-server.conf"
 _DOUBLINGS_MAX = 20  # far beyond any cap
-PORT_GRACE_MS = 2_000
-PORT_POLL_S = 0.05
+START_KILLS_MAX = 5  # of a server that is killed while the gateway starts; then that is an error
+PREDECESSOR_GRACE_MS = 2_000  # a killed gateway's server is killed too, and gone when the kernel is done
+PREDECESSOR_POLL_S = 0.05
 
 
 class EmbeddedBroker:
@@ -78,10 +85,19 @@ class EmbeddedBroker:
         return self._settings.folder / CONFIG_FILE
 
     async def start(self) -> None:
-        """Writes the configuration and starts the server; returns when it is ready. Raises BrokerError."""
+        """Writes the configuration and starts the server; returns when it is ready. Raises BrokerError.
+
+        A server that is killed before it is ready is started again, START_KILLS_MAX times."""
         async with self._changing:
-            self._write_config()
-            await self._start_server()
+            for kills in range(START_KILLS_MAX + 1):
+                try:
+                    await self._start_server()
+                    return
+                except BrokerError as error:
+                    if kills == START_KILLS_MAX or not _was_killed(error):
+                        raise
+                    self._log.error("broker_died", what=error.what)
+                await asyncio.sleep(self._restart_delay_s(kills))
 
     async def run(self) -> None:
         """Keeps the server running until cancelled. Stopping it is left to `stop`, in its turn."""
@@ -127,14 +143,27 @@ class EmbeddedBroker:
 
     def _write_config(self) -> None:
         text = render_nats_config(self._settings, self._gateway, self._devices)
-        make_private_folder(self._settings.folder, "broker.folder")
+        sweep_private_file(self.config_path, "broker.folder")
         write_private_file(self.config_path, text, "broker.folder")
 
     async def _start_server(self) -> None:
         program = find_server(self._settings.program)
-        self._folder_claim.take(self._settings.folder)
-        await self._wait_for_port()
-        server = await ServerProcess.start(program, ["-c", str(self.config_path.absolute())], self._on_line)
+        make_private_folder(self._settings.folder, "broker.folder")
+        await self._wait_for_predecessor(
+            lambda: self._folder_claim.take(self._settings.folder),
+            lambda error: error.what == FOLDER_IN_USE,
+        )
+        await self._wait_for_predecessor(
+            lambda: check_port_free(self._settings.host, self._settings.port), lambda _error: True
+        )
+        self._write_config()
+        held = self._folder_claim.descriptor
+        server = await ServerProcess.start(
+            program,
+            ["-c", str(self.config_path.absolute())],
+            self._on_line,
+            () if held is None else (held,),
+        )
         self._server = server
         try:
             async with asyncio.timeout(self._settings.start_timeout_ms / 1000):
@@ -149,25 +178,26 @@ class EmbeddedBroker:
         self.ready.set()
         self._log.info("broker_ready", host=self._settings.host, port=self._settings.port, pid=server.pid)
 
-    async def _wait_for_port(self) -> None:
-        """Until the port is free; BrokerError if it isn't in PORT_GRACE_MS.
+    async def _wait_for_predecessor(
+        self, take: Callable[[], None], may_pass: Callable[[BrokerError], bool]
+    ) -> None:
+        """Until `take` succeeds; BrokerError if it doesn't in PREDECESSOR_GRACE_MS.
 
-        The server of a gateway that was killed a moment ago ends by itself, but not at once.
+        The server of a gateway that was killed a moment ago may still be ending.
         """
         began_s = time.monotonic()
         while True:
             try:
-                check_port_free(self._settings.host, self._settings.port)
+                take()
                 return
-            except BrokerError:
-                if (time.monotonic() - began_s) * 1000 >= PORT_GRACE_MS:
+            except BrokerError as error:
+                if not may_pass(error) or (time.monotonic() - began_s) * 1000 >= PREDECESSOR_GRACE_MS:
                     raise
-            await asyncio.sleep(PORT_POLL_S)
+            await asyncio.sleep(PREDECESSOR_POLL_S)
 
     async def _restart(self) -> None:
         async with self._changing:
             try:
-                self._write_config()
                 await self._start_server()
             except BrokerError as error:
                 self._log.error(
@@ -226,6 +256,12 @@ class EmbeddedBroker:
             self._log.warning("broker_log_lines_dropped", count=dropped)
         if admitted:
             self._log.log(_LEVEL_NUMBERS[line.level], "broker_log", text=line.text)
+
+
+def _was_killed(error: BrokerError) -> bool:
+    """Whether the server ended by a signal, which is nobody's mistake in the settings."""
+    cause = error.__cause__
+    return isinstance(cause, ServerExited) and cause.args[0] is not None and cause.args[0] < 0
 
 
 _LEVEL_NUMBERS = {"warning": 30, "error": 40, "critical": 50}

@@ -7,7 +7,7 @@ the first byte on; a reader, or a crash, finds the old text or the new one, neve
 from pathlib import Path
 
 from surge_gateway.broker.errors import BrokerError
-from surge_host.private_files import replace_file
+from surge_host.private_files import remove_leftovers, replace_file
 
 FOLDER_MODE = 0o700
 
@@ -24,6 +24,15 @@ def write_private_file(path: Path, text: str, setting: str) -> None:
     """Replaces `path` by `text` in one step, mode 0600, durable on return. BrokerError if it can't."""
     try:
         replace_file(path, text.encode())
+    except OSError as error:
+        raise _unusable(path, setting, error) from error
+
+
+def sweep_private_file(path: Path, setting: str) -> None:
+    """Removes what `write_private_file` left beside `path` when it was killed: verifiers. For whoever holds
+    the folder alone. BrokerError if it can't."""
+    try:
+        remove_leftovers(path)
     except OSError as error:
         raise _unusable(path, setting, error) from error
 

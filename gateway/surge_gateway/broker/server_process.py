@@ -3,9 +3,10 @@
 Place in the flow: `embedded` decides when; this does it once. One `ServerProcess` is one life of the server.
 Does not restart and does not know the configuration's content.
 
-Rules kept: the child dies with the gateway (Linux: the kernel signals it when its parent dies, however that
-happened); Ctrl-C in a terminal reaches the gateway alone, which then stops the broker in its turn; the child
-gets no environment, so no secret from it; every wait has a time-out.
+Rules kept: the child dies with the gateway (Linux: the kernel kills it when its parent dies, however that
+happened; SIGKILL, since nobody would be left to insist, and losing the broker loses nothing); Ctrl-C in a
+terminal reaches the gateway alone, which then stops the broker in its turn; the child gets no environment, so
+no secret from it; every wait has a time-out.
 """
 
 import asyncio
@@ -16,7 +17,7 @@ import shutil
 import signal
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -31,7 +32,7 @@ _PR_SET_PDEATHSIG = 1  # from linux/prctl.h
 
 
 class ServerExited(Exception):
-    """The server ended while something was expected of it; args[0] is its exit status."""
+    """The server ended while something was expected of it; args[0] is its exit status, -N after signal N."""
 
 
 class ServerProcess:
@@ -46,9 +47,13 @@ class ServerProcess:
 
     @classmethod
     async def start(
-        cls, program: Path, arguments: list[str], on_line: Callable[[LogLine], None]
+        cls,
+        program: Path,
+        arguments: list[str],
+        on_line: Callable[[LogLine], None],
+        held: Sequence[int] = (),
     ) -> "ServerProcess":
-        """Starts the program. BrokerError if the system won't."""
+        """Starts the program, which holds the descriptors `held` too. BrokerError if the system won't."""
         try:
             process = await asyncio.create_subprocess_exec(
                 str(program),
@@ -59,6 +64,7 @@ class ServerProcess:
                 env={},
                 limit=_LINE_BYTES_MAX,
                 start_new_session=True,
+                pass_fds=held,
                 preexec_fn=_make_die_with_parent(),
             )
         except OSError as error:
@@ -169,7 +175,7 @@ def _make_die_with_parent() -> Callable[[], None] | None:
     parent = os.getpid()
 
     def die_with_parent() -> None:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:  # the parent died before the kernel was told
             os._exit(1)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from surge_host.private_files import replace_file, take_lock
+from surge_host.private_files import remove_leftovers, replace_file, take_lock
 
 
 def test_a_file_is_replaced_whole_and_for_its_owner_alone(tmp_path: Path) -> None:
@@ -41,3 +41,12 @@ def test_a_lock_is_had_by_one_and_given_back(tmp_path: Path) -> None:
         take_lock(path)
     os.close(first)
     os.close(take_lock(path))
+
+
+def test_what_a_crash_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "secrets"
+    replace_file(path, b"whole")
+    for name in (".secrets.abc", ".secrets2.abc", "secrets.abc"):
+        (tmp_path / name).write_bytes(b"half")
+    remove_leftovers(path)
+    assert sorted(each.name for each in tmp_path.iterdir()) == [".secrets2.abc", "secrets", "secrets.abc"]

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from surge_gateway.broker.embedded import EmbeddedBroker
+from surge_gateway.broker.embedded import START_KILLS_MAX, EmbeddedBroker
 from surge_gateway.broker.errors import BrokerError
 from surge_gateway.broker.server_process import find_server
 from surge_gateway.broker.settings import BrokerSettings
@@ -202,6 +202,58 @@ async def test_a_server_deaf_to_sigterm_is_killed(settings: BrokerSettings, tmp_
         os.kill(pid, 0)
 
 
+async def test_a_server_that_is_killed_while_it_starts_is_started_again(
+    settings: BrokerSettings, tmp_path: Path
+) -> None:
+    body = (
+        "import os, pathlib, signal, sys\n"
+        f"first = pathlib.Path({str(tmp_path / 'first')!r})\n"
+        "if not first.exists():\n"
+        "    first.touch()\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        f"os.execv({str(find_server(None))!r}, sys.argv)\n"
+    )
+    wanted = _with(settings, program=program(tmp_path / "killed", body))
+    with capture_logs() as logs:
+        async with running(wanted) as broker:
+            assert broker.ready.is_set()
+    assert [entry["what"] for entry in logs if entry["event"] == "broker_died"] == [
+        "the broker ended at once, status -9"
+    ]
+
+
+async def test_a_server_that_is_always_killed_is_an_error(settings: BrokerSettings, tmp_path: Path) -> None:
+    body = "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n"
+    broker = EmbeddedBroker(_with(settings, program=program(tmp_path / "killed", body)), GATEWAY, [])
+    with pytest.raises(BrokerError, match="status -9"), capture_logs() as logs:
+        await broker.start()
+    assert len([entry for entry in logs if entry["event"] == "broker_died"]) == START_KILLS_MAX
+
+
+async def test_a_server_that_outlives_its_gateway_keeps_the_next_one_from_its_store(
+    settings: BrokerSettings,
+) -> None:
+    broker = EmbeddedBroker(settings, GATEWAY, [])
+    await broker.start()
+    config = broker.config_path.read_bytes()
+    broker._folder_claim.release()  # as if this process had ended: the server holds the lock as well
+    other = EmbeddedBroker(BrokerSettings(port=free_port(), folder=settings.folder), GATEWAY, [DEVICE])
+    with pytest.raises(BrokerError, match="another gateway runs a broker in this folder"):
+        await other.start()
+    assert broker.config_path.read_bytes() == config
+    await broker.stop()
+    await other.start()
+    await other.stop()
+
+
+async def test_what_a_killed_gateway_left_half_written_is_removed(settings: BrokerSettings) -> None:
+    settings.folder.mkdir()
+    left = settings.folder / ".nats-server.conf.abc123"
+    left.write_text("verifiers")
+    async with running(settings):
+        assert not left.exists()
+
+
 async def test_a_missing_program_is_named(settings: BrokerSettings, tmp_path: Path) -> None:
     with pytest.raises(BrokerError, match="no such program") as caught:
         await EmbeddedBroker(_with(settings, program=tmp_path / "none"), GATEWAY, []).start()
@@ -265,7 +317,9 @@ async def test_a_killed_gateway_leaves_no_broker(settings: BrokerSettings) -> No
     )
     assert process.stderr is not None
     line = await process.stderr.readline()
-    broker = os.pidfd_open(int(line.removeprefix(b"pid=")))
+    pid = int(line.removeprefix(b"pid="))
+    broker = os.pidfd_open(pid)
+    os.kill(pid, signal.SIGSTOP)  # even one that hangs
     process.kill()
     await process.wait()
     ended = asyncio.Event()
