@@ -18,6 +18,7 @@ class DeviceStatus:
     made_by_boot: dict[int, int] = field(default_factory=dict)
     unacked: tuple[int, ...] = ()
     waiting: int = 0
+    acked: int = 0  # since the last start, reports of earlier boots included
     dropped: int = 0
     linked: bool = False
     heap_free: int = 0
@@ -52,9 +53,12 @@ class DeviceStatus:
         pairs = dict(_PAIR.findall(parts[3])) if len(parts) == 4 else {}
         if event in ("status", "start") and "boot" in pairs:
             self.boot = int(pairs["boot"])
+        if event == "start":
+            self.acked = 0
         if event == "status":
             self.made_by_boot[self.boot] = int(pairs["made"])
             self.waiting = int(pairs["waiting"])
+            self.acked = int(pairs["acked"])
             self.dropped = int(pairs["dropped"])
             self.linked = pairs["linked"] == "1"
             self.heap_free = int(pairs["heap_free"])

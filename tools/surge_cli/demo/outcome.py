@@ -114,8 +114,10 @@ def judge(evidence: Evidence) -> Outcome:
     with opened_database(settings) as database, database.read() as connection:
         found.update(check_all(connection, log.verify, acknowledged=evidence.acknowledged))
         found["acknowledged_once"] = found["acknowledged_once"] + _unheard(evidence)
-        verified, found["every_receipt_verifies"] = _verify_answers(connection, log.public_key)
-    points, found["telemetry_rebuilds_the_same"] = _rebuild(settings, evidence)
+        verified, found["every_receipt_verifies"] = verify_answers(connection, log.public_key)
+    points, found["telemetry_rebuilds_the_same"] = rebuilds_the_same(settings, evidence.device_ids)
+    if lag := evidence.stats.get("telemetry_lag"):
+        found["telemetry_rebuilds_the_same"] = [f"telemetry was still {lag} log entries behind"]
     found["devices_are_kept_apart"] = _not_contained(evidence)
     found["limits_hold"] = _over_limits(evidence)
     return Outcome(
@@ -133,7 +135,7 @@ def judge(evidence: Evidence) -> Outcome:
     )
 
 
-def _verify_answers(connection: Connection, log_public_key: bytes) -> tuple[int, list[str]]:
+def verify_answers(connection: Connection, log_public_key: bytes) -> tuple[int, list[str]]:
     """Every stored answer, checked as a gateway checks it."""
     verify = verifier(log_public_key)
     bad = []
@@ -153,16 +155,14 @@ def _unheard(evidence: Evidence) -> list[str]:
     return wrong if evidence.acknowledged else [*wrong, "no report was acknowledged"]
 
 
-def _rebuild(settings: Settings, evidence: Evidence) -> tuple[int, list[str]]:
-    """Invariant 5: drop the telemetry, build it from the batches, compare every point. Also how many there
-    were."""
-    before, count = asyncio.run(_telemetry_digest(settings, evidence.device_ids))
+def rebuilds_the_same(settings: Settings, device_ids: Iterable[str]) -> tuple[int, list[str]]:
+    """Invariant 5, with the backend stopped: drop the telemetry, build it from the batches, compare every
+    point. Also how many there were."""
+    devices = tuple(device_ids)
+    before, count = asyncio.run(_telemetry_digest(settings, devices))
     with contextlib.redirect_stdout(io.StringIO()):
         rebuild_telemetry(settings)
-    after, count_after = asyncio.run(_telemetry_digest(settings, evidence.device_ids))
-    lag = evidence.stats.get("telemetry_lag")
-    if lag:
-        return count, [f"telemetry was still {lag} log entries behind"]
+    after, count_after = asyncio.run(_telemetry_digest(settings, devices))
     if not count:
         return count, ["there were no points to compare"]
     if before != after:

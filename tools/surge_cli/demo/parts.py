@@ -56,6 +56,10 @@ class Part:
         self._restart_code = restart_code
         self._keeper: asyncio.Task[None] | None = None
 
+    def add_environment(self, more: Mapping[str, str]) -> None:
+        """Variables for its next start."""
+        self._more_environment.update(more)
+
     def command(self) -> Sequence[str]:
         """Its command line."""
         raise NotImplementedError
@@ -114,8 +118,15 @@ class Part:
 class BackendPart(Part):
     """``surge backend`` with its data in ``folder/backend``. ``sections`` are lines added to its settings."""
 
-    def __init__(self, folder: Path, *, sections: str = "", arguments: Sequence[str] = ()) -> None:
-        super().__init__("the backend", folder / "backend.log")
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        sections: str = "",
+        arguments: Sequence[str] = (),
+        more_environment: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__("the backend", folder / "backend.log", more_environment=more_environment)
         self.config = folder / "backend.toml"
         self.data_dir = folder / "backend"
         self.port = free_port()
@@ -160,8 +171,9 @@ class GatewayPart(Part):
         name: str = "gateway",
         broker_lines: str = "",
         sections: str = "",
+        more_environment: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(f"the {name}", folder / f"{name}.log")
+        super().__init__(f"the {name}", folder / f"{name}.log", more_environment=more_environment)
         self.config = folder / f"{name}.toml"
         self.state_dir = folder / name
         self.broker_dir = folder / f"{name}-broker"
@@ -258,10 +270,10 @@ async def enrolment_token(owner: OwnerClient, kind: str, name: str) -> str:
     return str(made["enrolment_token"])
 
 
-async def run_surge(folder: Path, *arguments: str) -> None:
+async def run_surge(folder: Path, *arguments: str, environment_more: Mapping[str, str] | None = None) -> None:
     """Run a ``surge`` command to its end; what it says goes to ``setup.log``. Raises UserError."""
     child = Child(f"surge {' '.join(arguments[:2])}", folder / "setup.log", _ignore)
-    await child.start(surge_command(*arguments), environment())
+    await child.start(surge_command(*arguments), {**environment(), **(environment_more or {})})
     if await child.wait() != 0:
         raise child.failed()
 
