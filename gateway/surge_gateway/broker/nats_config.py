@@ -70,6 +70,8 @@ def render_nats_config(
             "store_dir": _path(settings.folder, "broker.folder"),
             "max_memory_store": settings.memory_store_bytes_max,
             "max_file_store": settings.file_store_bytes_max,
+            # Each QoS 1 subscription is a consumer of one stream; 2.15 lets a stream have 1,000 by default.
+            "limits": {"default_max_consumers": settings.connections_max * settings.subscriptions_max},
         },
         "mqtt": mqtt,
     }

@@ -87,6 +87,7 @@ def test_the_limits_are_the_settings() -> None:
     assert config["max_payload"] == 5000 + 512
     assert config["max_connections"] == 7
     assert config["jetstream"]["max_file_store"] == 20 << 20
+    assert config["jetstream"]["limits"]["default_max_consumers"] >= config["max_connections"]
 
 
 @pytest.mark.parametrize(
