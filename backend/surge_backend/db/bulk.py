@@ -75,6 +75,16 @@ def fetch_one(connection: Connection, sql: str, *values: Any) -> Any:
         cursor.close()
 
 
+def fetch_all(connection: Connection, sql: str, *values: Any) -> list[Values]:
+    """Every row of ``sql`` as tuples; each ``{}`` stands for one of ``values``. Bound them by a LIMIT."""
+    cursor = _cursor(connection)
+    try:
+        cursor.execute(_with_placeholders(connection.dialect.name, sql), values)
+        return list(cursor.fetchall())
+    finally:
+        cursor.close()
+
+
 def execute(connection: Connection, sql: str, *values: Any) -> None:
     """Run ``sql``; each ``{}`` stands for one of ``values``."""
     cursor = _cursor(connection)
