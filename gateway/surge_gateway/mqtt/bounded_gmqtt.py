@@ -109,6 +109,10 @@ class BoundedClient(gmqtt.Client):  # type: ignore[misc]
         )
         return BoundedConnection(session, protocol, clean_session, keepalive, self._package_handler)
 
+    def write(self, packets: bytes) -> None:
+        if self._connection is not None:
+            self._connection.write(packets)
+
     def abort(self) -> None:
         if self._connection is not None:
             self._connection.abort()
@@ -146,6 +150,9 @@ class BoundedConnection(MQTTConnection):  # type: ignore[misc]
         except UnicodeDecodeError:
             return  # no topic that anybody could have been granted
         self._on_message(topic, data[end:], command & _RETAIN != 0)
+
+    def write(self, packets: bytes) -> None:
+        self._protocol.write_data(packets)
 
     def abort(self) -> None:
         self._keep_connection_callback.cancel()

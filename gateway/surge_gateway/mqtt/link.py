@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import structlog
 
 from surge_gateway.mqtt.bounded_gmqtt import OnMessage
-from surge_gateway.mqtt.outgoing import Outgoing, OutgoingQueues
+from surge_gateway.mqtt.outgoing import Outgoing, OutgoingQueues, encode_publish_qos0
 from surge_gateway.mqtt.session import MqttSession, SessionRefused
 from surge_gateway.mqtt.settings import MqttSettings
 from surge_wire.topics import ALL_REPORTS, ALL_STATES
@@ -30,6 +30,7 @@ SUBSCRIPTIONS = ((ALL_REPORTS, 0), (ALL_STATES, 0))
 # States are retained, so a new subscription brings them all again: QoS 1 would add only traffic.
 
 PACKET_OVERHEAD_BYTES_MAX = 256  # header, topic and packet id around a payload
+WRITE_LEN = 32 * 1024  # acks that go to the socket together; commands wait no longer than for these
 STABLE_S = 10.0  # a connection that lasted so long resets the waits
 _DOUBLINGS_MAX = 20  # far beyond any cap
 _HANDLER_LOG_INTERVAL_S = 1.0  # a handler that fails for each message is logged this often
@@ -184,8 +185,21 @@ class MqttLink:
             message = self._queues.take(session.in_flight)
             if message is None:
                 return
-            session.publish(message)
-            self._published += 1
+            if message.qos:
+                session.publish(message)
+                self._published += 1
+            else:
+                self._send_together(session, message)
+
+    def _send_together(self, session: MqttSession, first: Outgoing) -> None:
+        """Acks as one write: with many devices, a system call for each costs more than all else about it."""
+        packets = [encode_publish_qos0(first)]
+        length = len(packets[0])
+        while length < WRITE_LEN and (message := self._queues.take_qos0()) is not None:
+            packets.append(encode_publish_qos0(message))
+            length += len(packets[-1])
+        session.write(b"".join(packets))
+        self._published += len(packets)
 
     def _make_session(self) -> MqttSession:
         return MqttSession(

@@ -12,6 +12,9 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+_PUBLISH = 0x30
+_RETAIN = 0x01
+
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
@@ -21,6 +24,18 @@ class Outgoing:
     payload: bytes
     qos: int
     retain: bool
+
+
+def encode_publish_qos0(message: Outgoing) -> bytes:
+    """The PUBLISH packet (MQTT 3.1.1 section 3.3) of a message at QoS 0."""
+    topic = message.topic.encode()
+    length = 2 + len(topic) + len(message.payload)
+    head = bytearray((_PUBLISH | _RETAIN if message.retain else _PUBLISH,))
+    while length > 127:
+        head.append(length & 0x7F | 0x80)
+        length >>= 7
+    head.append(length)
+    return b"".join((head, len(topic).to_bytes(2, "big"), topic, message.payload))
 
 
 class OutgoingQueues:
@@ -56,9 +71,11 @@ class OutgoingQueues:
         """The next message that may be sent while `in_flight` are unacknowledged, or None."""
         if self._qos1 and in_flight < self._in_flight_max:
             return self._qos1.popleft()
-        if self._qos0:
-            return self._qos0.popleft()
-        return None
+        return self.take_qos0()
+
+    def take_qos0(self) -> Outgoing | None:
+        """The next QoS 0 message, or None."""
+        return self._qos0.popleft() if self._qos0 else None
 
     def put_back(self, unacknowledged: Sequence[Outgoing]) -> None:
         """What a lost connection left unacknowledged, oldest first: it goes out before the rest."""

@@ -91,8 +91,12 @@ class MqttSession:
             self.abort()
             raise
 
+    def write(self, packets: bytes) -> None:
+        """Hands whole packets to the socket's buffer; the caller looks at `writable` first."""
+        self._client.write(packets)
+
     def publish(self, message: Outgoing) -> None:
-        """Hands the message to the socket's buffer; the caller looks at `writable` first."""
+        """The same for one message, which is remembered at QoS 1 until the broker acknowledges it."""
         self._unacknowledged.sending = message
         self._client.publish(message.topic, message.payload, qos=message.qos, retain=message.retain)
 

@@ -1,6 +1,13 @@
 """The bounded queues: what goes first, and what happens at the limits."""
 
-from surge_gateway.mqtt.outgoing import Outgoing, OutgoingQueues
+from types import SimpleNamespace
+
+import gmqtt
+import pytest
+from gmqtt.mqtt.constants import MQTTv311
+from gmqtt.mqtt.package import PublishPacket
+
+from surge_gateway.mqtt.outgoing import Outgoing, OutgoingQueues, encode_publish_qos0
 
 
 def message(number: int, qos: int = 0) -> Outgoing:
@@ -49,3 +56,17 @@ def test_what_was_unacknowledged_goes_first_in_its_old_order() -> None:
 
 def test_an_empty_queue_gives_nothing() -> None:
     assert OutgoingQueues(1, 1, 1).take(0) is None
+
+
+@pytest.mark.parametrize(
+    ("payload_len", "length_bytes"), [(0, 1), (117, 1), (118, 2), (16_373, 2), (16_374, 3), (65_536, 3)]
+)
+@pytest.mark.parametrize("retain", [False, True])
+def test_an_ack_is_a_publish_packet(payload_len: int, length_bytes: int, retain: bool) -> None:
+    """MQTT 3.1.1 sections 2.2.3 and 3.3: gmqtt's own encoder gives the same bytes."""
+    payload = bytes(payload_len)
+    packet = encode_publish_qos0(Outgoing("topic/é", payload, 0, retain))
+    wanted = gmqtt.Message("topic/é", payload, qos=0, retain=retain)
+    protocol = SimpleNamespace(proto_ver=MQTTv311)
+    assert packet == PublishPacket.build_package(wanted, protocol)[1]
+    assert len(packet) == 1 + length_bytes + 2 + len("topic/é".encode()) + payload_len
