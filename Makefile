@@ -51,10 +51,10 @@ fuzz: ## search longer for inputs that break a decoder (SURGE_FUZZ_EXAMPLES=2000
 	@$(SETUP) --board-stubs dev
 	@SURGE_FUZZ_EXAMPLES=$${SURGE_FUZZ_EXAMPLES:-20000} $(RUN) python -m pytest $(FUZZ_TESTS) $(ARGS)
 
-bench: ## measure; prints figures (ARGS=tests/bench/gateway_ingest.py for one)
+bench: ## measure; one table and build/bench.json (ARGS='gateway_ingest --quick')
 	@$(SETUP) --board-stubs dev
 	@$(RUN) python tools/ensure_servers.py --into "$(VENV)/servers"
-	@for file in $(or $(ARGS),tests/bench/*.py); do echo "--- $$file"; $(RUN) python "$$file" || exit; done
+	@$(RUN) python tests/bench/run_all.py $(ARGS)
 
 lock: ## write the locks anew from pyproject.toml (ARGS=--upgrade takes newer versions)
 	@$(SETUP) lock

@@ -1,47 +1,55 @@
 """How many reports a second one gateway makes durable and acknowledges, against a bare paho receive loop.
 
-    python tests/bench/gateway_ingest.py [--reports 40000] [--devices 20] [--runs 3]
+    python tests/bench/gateway_ingest.py [--reports 40000] [--runs 3] [--growth 100 1000 10000]
 
 One nats-server, as Surge embeds it, for both. A publisher process sends real, sealed reports as their
-devices, as fast as the broker takes them. Measured for the gateway (a real `surge gateway` process that
-checks, spools, fsyncs, acknowledges, batches, signs and sends to a test backend): from the first report to
-the ack that covers the last. Measured for paho: a process that subscribes and counts, from the first
-message to the last. Absolute figures mean little on another machine; the ratio in one run says what the
-gateway's work costs. The last line is JSON.
+devices, in turn, in waves of ``WAVE_REPORTS``: during each the receiver is stopped (SIGSTOP) and the broker
+keeps what is for it, then the receiver goes on. So neither the publisher nor the broker's reading from
+thousands of sockets is measured, which on two cores would be slower than both receivers. Measured for the
+gateway (a real `surge gateway` process that checks, spools, fsyncs, acknowledges, batches, signs and sends
+to a test backend): from where it goes on to the ack that covers the wave's last report, read by its device.
+Measured for paho: a process that subscribes and counts, to the wave's last message. In turns, ``--runs``
+times, for each number of devices; the median of the runs' ratios counts.
+
+Absolute figures mean little on another machine; the ratio in one run says what the gateway's work costs.
+``ratio_cpu`` says it by reports for each second of the receiver's own CPU time, whatever else the machine
+does. ``confirmed_per_cpu_s`` goes on until the receipts for all are in: signing, sending and deleting are
+work as well. The last line is JSON.
 """
 
 import argparse
 import asyncio
+import itertools
 import json
 import os
 import pickle
+import signal
 import statistics
-import struct
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from subprocess import PIPE
+from typing import IO, Any
 
 _TESTS = Path(__file__).parents[1]
 _ROOT = _TESTS.parent
 _FOLDERS = [_ROOT / name for name in ("protocol", "gateway", "tools")]
-_FOLDERS += [_TESTS / "contract", _TESTS / "unit" / "gateway" / "support"]
+_FOLDERS += [_TESTS / "contract", _TESTS / "unit" / "gateway" / "support", Path(__file__).parent]
 sys.path[:0] = [str(folder) for folder in _FOLDERS]
 
 import brokers  # noqa: E402
 import structlog  # noqa: E402
-from gateway_http import ENROLMENT_TOKEN, TestBackend, running_backend  # noqa: E402
-from gateway_reports import Device, make_device  # noqa: E402
+from fleet import HOST, Fleet, Part, credentials  # noqa: E402
+from gateway_reports import make_device  # noqa: E402
+from site_gateway import FLOOD_SETTINGS, cpu_s, running_gateway  # noqa: E402
 
-from surge_wire.ack import decode_ack  # noqa: E402
 from surge_wire.senml import make_record  # noqa: E402
 
-Work = list[tuple[str, str, list[bytes]]]  # device id, password, reports
-RUN_TIMEOUT_S = 120
-CHUNK_PACKETS = 100
-ACK_WAIT_S = 2.0  # for an ack to come; then what it should name was lost on the way
+CHUNK_REPORTS = 20  # that a device sends at once before it is the next one's turn
+WAVE_REPORTS = 4_000  # what the broker has to keep: it gives up a receiver that takes nothing for 10 s
 
 
 def say(line: str) -> None:
@@ -52,154 +60,73 @@ def say(line: str) -> None:
 # --- publisher: all devices in one process -------------------------------------------------------------
 
 
-def _text(text: str) -> bytes:
-    return struct.pack("!H", len(text)) + text.encode()
+async def publisher(port: int, work: list[Part], acks: bool) -> None:
+    """For each wave: publishes it, says "published", and with ``acks`` when the last one came; goes on when
+    it is told to on stdin.
+    """
+    fleet = Fleet(part.device_id for part in work)
+    await fleet.open(port)
+    sent = 0
+    for wave in waves_of(work):
+        devices = [fleet.connections[index] for index, _ in wave]
+        for connection, (_, reports) in zip(devices, wave, strict=True):
+            connection.publish(*reports)
+            sent += len(reports)
+        await asyncio.gather(*(connection.ping() for connection in devices))  # the broker has read all
+        say("published")
+        if acks:
+            count = await fleet.until_acknowledged(sent)
+            say(json.dumps({"reports": count, "at_s": fleet.last_ack_s}))
+        await asyncio.to_thread(sys.stdin.readline)
 
 
-def _packet(kind: int, body: bytes) -> bytes:
-    length = len(body)
-    head = bytes([length]) if length < 128 else bytes([length % 128 | 0x80, length // 128])
-    return bytes([kind]) + head + body
+def waves_of(work: list[Part]) -> Iterator[list[tuple[int, list[bytes]]]]:
+    """Everything, WAVE_REPORTS at a time: devices in turn, ``(device, a few reports of it)``."""
+    wave: list[tuple[int, list[bytes]]] = []
+    length = 0
+    for start in range(0, len(work[0].reports), CHUNK_REPORTS):
+        for index, part in enumerate(work):
+            chunk = part.reports[start : start + CHUNK_REPORTS]
+            wave.append((index, chunk))
+            length += len(chunk)
+            if length >= WAVE_REPORTS:
+                yield wave
+                wave, length = [], 0
+    if wave:
+        yield wave
 
 
-async def _read_packet(reader: asyncio.StreamReader) -> tuple[int, bytes]:
-    kind = (await reader.readexactly(1))[0]
-    length = shift = 0
-    while True:
-        byte = (await reader.readexactly(1))[0]
-        length |= (byte & 0x7F) << shift
-        shift += 7
-        if byte < 128:
-            return kind, await reader.readexactly(length)
-
-
-class Connection:
-    def __init__(self, device_id: str, password: str, reports: list[bytes]) -> None:
-        self.device_id = device_id
-        self.password = password
-        self.count = len(reports)
-        topic = _text(f"surge/1/{device_id}/report")
-        self.packets = [_packet(0x30, topic + report) for report in reports]
-        self.acknowledged = 0
-        self.last_ack_s = 0.0
-
-    async def open(self, port: int) -> None:
-        self.reader, self.writer = await asyncio.open_connection(brokers.HOST, port)
-        connect = _text("MQTT") + b"\x04\xc2\x00\x00" + _text(self.device_id)
-        self.writer.write(_packet(0x10, connect + _text(self.device_id) + _text(self.password)))
-        if (await _read_packet(self.reader))[1] != b"\x00\x00":
-            raise SystemExit("the broker refused a device")
-        self.writer.write(_packet(0x82, b"\x00\x01" + _text(f"surge/1/{self.device_id}/ack") + b"\x00"))
-        await _read_packet(self.reader)
-
-    async def send(self) -> None:
-        for start in range(0, self.count, CHUNK_PACKETS):
-            self.writer.write(b"".join(self.packets[start : start + CHUNK_PACKETS]))
-            await self.writer.drain()
-
-    async def until_acknowledged(self) -> None:
-        """Until an ack names the last report, or none comes any more."""
-        while self.acknowledged < self.count:
-            try:
-                async with asyncio.timeout(ACK_WAIT_S + (0 if self.last_ack_s else RUN_TIMEOUT_S / 4)):
-                    kind, body = await _read_packet(self.reader)
-            except TimeoutError:
-                return
-            if kind & 0xF0 == 0x30:
-                topic_len = struct.unpack_from("!H", body)[0]
-                ranges = decode_ack(body[2 + topic_len :]).ranges
-                self.acknowledged = sum(last - first + 1 for first, last in ranges)
-                self.last_ack_s = time.perf_counter()
-
-
-async def publisher(port: int, work: Work, acks: bool) -> None:
-    connections = [Connection(*part) for part in work]
-    for connection in connections:
-        await connection.open(port)
-    began_s = time.perf_counter()
-    waiting = (
-        asyncio.gather(*(connection.until_acknowledged() for connection in connections)) if acks else None
-    )
-    await asyncio.gather(*(connection.send() for connection in connections))
-    if waiting is None:
-        for connection in connections:  # the broker has read all before it answers
-            connection.writer.write(b"\xc0\x00")
-            await _read_packet(connection.reader)
-        return
-    await waiting
-    acknowledged = sum(connection.acknowledged for connection in connections)
-    wall_s = max(connection.last_ack_s for connection in connections) - began_s
-    say(json.dumps({"reports": acknowledged, "per_s": acknowledged / wall_s}))
+def ends_of(work: list[Part]) -> list[int]:
+    """After how many reports each wave ends."""
+    return list(itertools.accumulate(sum(len(part) for _, part in wave) for wave in waves_of(work)))
 
 
 # --- what takes them in --------------------------------------------------------------------------------
 
 
-def paho(port: int, messages: int) -> None:
+def paho(port: int, ends: list[int]) -> None:
     from paho.mqtt.client import Client
     from paho.mqtt.enums import CallbackAPIVersion
 
     client = Client(CallbackAPIVersion.VERSION2, client_id="bench")
     client.username_pw_set(brokers.GATEWAY_ID, brokers.GATEWAY_PASSWORD)
-    times: list[float] = []
-    cpu_s: list[float] = []
+    taken = 0
+    wanted = frozenset(ends)
 
     def take(_client: Any, _data: Any, _message: Any) -> None:
-        times.append(time.perf_counter())
-        if len(times) in (1, messages):
-            cpu_s.append(time.process_time())
-            if len(times) == messages:
-                client.disconnect()
+        nonlocal taken
+        taken += 1
+        if taken in wanted:
+            now = {"at_s": time.perf_counter(), "cpu_s": time.process_time()}
+            say(json.dumps({"reports": taken} | now))
+        if taken == ends[-1]:
+            client.disconnect()
 
     client.on_connect = lambda *_: client.subscribe("surge/1/+/report")
-    client.on_subscribe = lambda *_: say("ready")
+    client.on_subscribe = lambda *_: say(json.dumps({"cpu_s": time.process_time()}))
     client.on_message = take
-    client.connect(brokers.HOST, port)
+    client.connect(HOST, port)
     client.loop_forever()
-    per_s = messages / (times[-1] - times[0])
-    say(json.dumps({"reports": messages, "per_s": per_s, "per_cpu_s": messages / (cpu_s[1] - cpu_s[0])}))
-
-
-def write_gateway(folder: Path, backend: TestBackend, port: int) -> Path:
-    config = folder / "gateway.toml"
-    config.write_text(
-        f"""
-[gateway]
-state_dir = "state"
-broker = "external"
-log_level = "warning"
-[backend]
-url = "{backend.url}"
-[mqtt]
-port = {port}
-password_file = "password"
-[ingress]
-reports_per_s_max = 100000.0
-reports_burst_max = 1000000
-pending_bytes_max = 67_108_864
-[status]
-enabled = true
-"""
-    )
-    (folder / "password").write_text(brokers.GATEWAY_PASSWORD)
-    (folder / "token").write_text(ENROLMENT_TOKEN)
-    surge("gateway", "init", "--config", str(config), "--enrolment-token-file", str(folder / "token"))
-    return config
-
-
-def surge(*arguments: str) -> None:
-    subprocess.run(
-        [sys.executable, "-m", "surge_cli", *arguments], check=True, env=_environment(), stdout=sys.stderr
-    )
-
-
-def _environment() -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": os.pathsep.join(str(folder) for folder in _FOLDERS)}
-
-
-def _cpu_s(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 # --- the measurement -----------------------------------------------------------------------------------
@@ -209,59 +136,80 @@ def me(role: str, port: int, *more: str) -> list[str]:
     return [sys.executable, __file__, "--role", role, "--port", str(port), *more]
 
 
-def measure_paho(port: int, work_file: Path, count: int) -> dict[str, float]:
-    command = me("paho", port, "--reports", str(count))
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
-        subprocess.run(me("publisher", port, "--work", str(work_file)), check=True)
+def measure_waves(
+    receiver: int, command: list[str], ends: list[int], told_by: IO[str] | None = None
+) -> tuple[float, dict[str, Any]]:
+    """Seconds from where the receiver goes on to the end of each wave, and what was said at the last one.
+
+    ``told_by`` says when a wave has ended; without, the publisher does.
+    """
+    total_s = 0.0
+    ended = {}
+    with subprocess.Popen(command, stdin=PIPE, stdout=PIPE, text=True) as publishing:
         try:
-            return dict(json.loads(process.communicate(timeout=RUN_TIMEOUT_S)[0]))
-        except BaseException:
+            assert publishing.stdin is not None
+            assert publishing.stdout is not None
+            for end in ends:
+                os.kill(receiver, signal.SIGSTOP)
+                try:
+                    if publishing.stdout.readline() != "published\n":
+                        raise SystemExit("the publisher failed")
+                finally:
+                    began_s = time.perf_counter()
+                    os.kill(receiver, signal.SIGCONT)
+                line = (told_by or publishing.stdout).readline()
+                if not line:
+                    raise SystemExit("the receiver or the publisher ended in the middle")
+                ended = json.loads(line)
+                if ended["reports"] != end:
+                    raise SystemExit(f"{ended['reports']} of {end} reports came through")
+                total_s += ended["at_s"] - began_s
+                publishing.stdin.write("go on\n")
+                publishing.stdin.flush()
+            publishing.wait()
+        finally:
+            publishing.kill()
+    return total_s, ended
+
+
+def measure_paho(port: int, work_file: Path, ends: list[int]) -> dict[str, float]:
+    command = me("paho", port, "--ends", *map(str, ends))
+    with subprocess.Popen(command, stdout=PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            before_s = json.loads(process.stdout.readline())["cpu_s"]
+            publish = me("publisher", port, "--work", str(work_file))
+            wall_s, ended = measure_waves(process.pid, publish, ends, process.stdout)
+        finally:
             process.kill()
-            raise
+    return {"per_s": ends[-1] / wall_s, "per_cpu_s": ends[-1] / (ended["cpu_s"] - before_s)}
 
 
 def measure_gateway(
-    port: int, folder: Path, work_file: Path, count: int, profile: Path | None
+    port: int, folder: Path, work_file: Path, ids: list[str], ends: list[int], profile: Path | None
 ) -> dict[str, float]:
-    import httpx
-
-    with running_backend() as backend:
-        with work_file.open("rb") as file:
-            work: Work = pickle.load(file)
-        for device_id, _password, _reports in work:
-            backend.add_device(Device(device_id, b"k" * 32))
-        config = write_gateway(folder, backend, port)
-        command = [sys.executable, "-m", "surge_cli", "gateway", "--config", str(config)]
-        if profile is not None:
-            command[1:1] = ["-m", "cProfile", "-o", str(profile)]
-        with subprocess.Popen(command, env=_environment()) as process:
-            try:
-                url = folder / "state" / "status.url"
-                ready = False
-                while not ready:
-                    time.sleep(0.05)
-                    if url.exists():
-                        status = httpx.get(url.read_text().strip() + "/status").json()
-                        ready = not status["waiting_for"] and status["devices"]["enrolled"] == len(work)
-                before_s = _cpu_s(process.pid)
-                publish = me("publisher", port, "--work", str(work_file), "--acks")
-                out = subprocess.run(publish, check=True, stdout=subprocess.PIPE, text=True).stdout
-                result = dict(json.loads(out))
-                result["per_cpu_s"] = result["reports"] / (_cpu_s(process.pid) - before_s)
-                confirmed = 0
-                while confirmed < result["reports"]:  # receipts for all: sealing and sending are work too
-                    time.sleep(0.05)
-                    confirmed = httpx.get(url.read_text().strip() + "/status").json()["reports"]["confirmed"]
-                result["confirmed_per_cpu_s"] = confirmed / (_cpu_s(process.pid) - before_s)
-                return result
-            finally:
-                process.terminate()
-                process.wait()
+    folder.mkdir()
+    settings = f'[mqtt]\nport = {port}\npassword_file = "password"\n{FLOOD_SETTINGS}'
+    secret = {"password": brokers.GATEWAY_PASSWORD}
+    with running_gateway(
+        folder, ids, broker="external", sections=settings, secrets=secret, profile=profile
+    ) as site:
+        pid = site.process.pid
+        before_s = cpu_s(pid)
+        publish = me("publisher", port, "--work", str(work_file), "--acks")
+        wall_s, ended = measure_waves(pid, publish, ends)
+        count = ended["reports"]
+        spent_s = cpu_s(pid) - before_s
+        site.wait_until_confirmed(count)
+        return {
+            "reports": count,
+            "per_s": count / wall_s,
+            "per_cpu_s": count / spent_s,
+            "confirmed_per_cpu_s": count / (cpu_s(pid) - before_s),
+        }
 
 
-def make_work(devices: int, count: int) -> Work:
+def make_work(devices: int, count: int) -> list[Part]:
     pack = [
         make_record("cpu", "%", 12.5),
         make_record("memory_free", "B", 123_456_789),
@@ -270,34 +218,62 @@ def make_work(devices: int, count: int) -> Work:
     work = []
     for seed in range(devices):
         device = make_device(seed)
-        reports = [device.report(pack=pack) for _ in range(count // devices)]
-        work.append((device.device_id, brokers.password_of(device.device_id), reports))
+        work.append(Part(device.device_id, [device.report(pack=pack) for _ in range(count // devices)]))
     return work
 
 
 async def compare(devices: int, count: int, runs: int, profile: Path | None) -> dict[str, Any]:
+    """For one number of devices: both, in turns."""
     work = make_work(devices, count)
-    count = sum(len(reports) for _, _, reports in work)
-    results: dict[str, list[dict[str, float]]] = {"paho": [], "gateway": []}
+    ends = ends_of(work)
+    ids = [part.device_id for part in work]
+    found: dict[str, list[dict[str, float]]] = {"paho": [], "gateway": []}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         work_file = folder / "work"
         work_file.write_bytes(pickle.dumps(work))
-        credentials = [brokers.credential_of(device_id) for device_id, _, _ in work]
-        async with brokers.running("nats", folder, credentials) as broker:
+        async with brokers.running("nats", folder, credentials(ids)) as broker:
             for number in range(runs):
-                results["paho"].append(await asyncio.to_thread(measure_paho, broker.port, work_file, count))
+                found["paho"].append(await asyncio.to_thread(measure_paho, broker.port, work_file, ends))
                 site = folder / f"gateway-{number}"
-                site.mkdir()
-                results["gateway"].append(
-                    await asyncio.to_thread(measure_gateway, broker.port, site, work_file, count, profile)
+                found["gateway"].append(
+                    await asyncio.to_thread(measure_gateway, broker.port, site, work_file, ids, ends, profile)
                 )
     median = {
-        name: {key: statistics.median(run[key] for run in taken) for key in taken[0]}
-        for name, taken in results.items()
+        name: {key: round(statistics.median(run[key] for run in taken)) for key in taken[0]}
+        for name, taken in found.items()
     }
-    ratios = {key: median["gateway"][key] / median["paho"][key] for key in ("per_s", "per_cpu_s")}
-    return {"reports": count, "runs": runs, **median, "ratio": ratios}
+    pairs = list(zip(found["gateway"], found["paho"], strict=True))
+    ratios = [gateway["per_s"] / bare["per_s"] for gateway, bare in pairs]
+    return {
+        "devices": devices,
+        "reports": ends[-1],
+        **median,
+        "ratio": round(statistics.median(ratios), 3),
+        "ratio_cpu": round(statistics.median(g["per_cpu_s"] / b["per_cpu_s"] for g, b in pairs), 3),
+        "spread": [round(min(ratios), 3), round(max(ratios), 3)],
+    }
+
+
+def result_of(cases: list[dict[str, Any]], runs: int) -> dict[str, Any]:
+    by_devices = {str(case["devices"]): case for case in cases}
+    first = cases[0]
+    return {
+        "gateway_ratio": first["ratio"],
+        "gateway_ratio_by_devices": {size: case["ratio"] for size, case in by_devices.items()},
+        "spread": {
+            "gateway_ratio": first["spread"],
+            "gateway_ratio_by_devices": {size: case["spread"] for size, case in by_devices.items()},
+        },
+        "runs": runs,
+        "cases": cases,
+        "notes": [
+            f"{case['devices']:,} devices: {case['gateway']['per_s']:,} against {case['paho']['per_s']:,}"
+            f" reports/s; by CPU time {case['ratio_cpu']} times paho's; with receipts"
+            f" {case['gateway']['confirmed_per_cpu_s']:,} reports a CPU second"
+            for case in cases
+        ],
+    }
 
 
 def main() -> None:
@@ -305,25 +281,31 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--reports", type=int, default=40_000)
-    parser.add_argument("--devices", type=int, default=20)
+    parser.add_argument("--growth", type=int, nargs="+", default=[100], metavar="DEVICES")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--profile", type=Path, help="write the gateway's cProfile here (slows it down)")
     parser.add_argument("--role", choices=("publisher", "paho"), help=argparse.SUPPRESS)
     parser.add_argument("--port", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--ends", type=int, nargs="+", help=argparse.SUPPRESS)
     parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--acks", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))  # stdout is for figures
     if options.role == "paho":
-        paho(options.port, options.reports)
+        paho(options.port, options.ends)
     elif options.role == "publisher":
         with options.work.open("rb") as file:
             asyncio.run(publisher(options.port, pickle.load(file), options.acks))
     else:
-        outcome = asyncio.run(compare(options.devices, options.reports, options.runs, options.profile))
-        for name in ("paho", "gateway"):
-            say(f"{name:8} {outcome[name]['per_s']:>10,.0f}/s {outcome[name]['per_cpu_s']:>10,.0f}/CPU-s")
-        say(json.dumps(outcome))
+        cases = [
+            asyncio.run(compare(devices, max(options.reports, devices), options.runs, options.profile))
+            for devices in options.growth
+        ]
+        for case in cases:
+            for name in ("paho", "gateway"):
+                rates = case[name]
+                say(f"{case['devices']:6} {name:8} {rates['per_s']:>8,}/s {rates['per_cpu_s']:>8,}/CPU-s")
+        say(json.dumps(result_of(cases, options.runs)))
 
 
 if __name__ == "__main__":
