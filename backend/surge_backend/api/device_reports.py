@@ -11,7 +11,7 @@ from fastapi import Query
 from pydantic import Field
 
 from surge_backend.api import problems
-from surge_backend.api.fields import PAGE_DEFAULT, PAGE_MAX, DeviceId, DevicePath, Model, TimeMs
+from surge_backend.api.fields import PAGE_DEFAULT, PAGE_MAX, DeviceId, DevicePath, Model, Number, TimeMs
 from surge_backend.api.guard import CurrentPrincipal, bearer
 from surge_backend.api.routes import Routes
 from surge_backend.api.scopes import owner_scope
@@ -128,7 +128,7 @@ def get_verdicts(
     principal: CurrentPrincipal,
     services: ServicesDep,
     before: Annotated[str | None, Query(pattern=_BEFORE_PATTERN, examples=["12.3"])] = None,
-    limit: Annotated[int, Query(ge=1, le=PAGE_MAX)] = PAGE_DEFAULT,
+    limit: Annotated[Number, Query(ge=1, le=PAGE_MAX)] = PAGE_DEFAULT,
 ) -> Verdicts:
     """Every rejection is kept with its reason; what was accepted is counted."""
     with services.database.read() as connection:
@@ -177,8 +177,8 @@ def get_gaps(
     device_id: DevicePath,
     principal: CurrentPrincipal,
     services: ServicesDep,
-    before_boot: Annotated[int | None, Query(ge=0, le=UINT32_MAX)] = None,
-    limit: Annotated[int, Query(ge=1, le=BOOTS_MAX)] = BOOTS_MAX,
+    before_boot: Annotated[Number | None, Query(ge=0, le=UINT32_MAX)] = None,
+    limit: Annotated[Number, Query(ge=1, le=BOOTS_MAX)] = BOOTS_MAX,
 ) -> Gaps:
     """By boot: a device counts its reports without a hole, so what is missing shows."""
     with services.database.read() as connection:
@@ -219,8 +219,8 @@ def _usage(claim: gaps.Claim) -> UsageClaim:
 @routes.get("/v1/alarms", access=bearer(Role.ADMIN, Role.AUDITOR), tags=["system"], summary="List alarms")
 def get_alarms(
     services: ServicesDep,
-    before: Annotated[int, Query(ge=1, le=UINT53_MAX, description="the id to go on from")] = UINT53_MAX,
-    limit: Annotated[int, Query(ge=1, le=PAGE_MAX)] = PAGE_DEFAULT,
+    before: Annotated[Number, Query(ge=1, le=UINT53_MAX, description="the id to go on from")] = UINT53_MAX,
+    limit: Annotated[Number, Query(ge=1, le=PAGE_MAX)] = PAGE_DEFAULT,
 ) -> list[Alarm]:
     """Newest first: frozen devices, batches in conflict, broken chains."""
     with services.database.read() as connection:

@@ -20,6 +20,7 @@ from surge_backend.api.fields import (
     OwnerId,
     PageLimit,
     Reason,
+    RequestModel,
     TimeMs,
 )
 from surge_backend.api.guard import CurrentPrincipal, bearer
@@ -75,7 +76,7 @@ class Device(Model):
     totals: DeviceTotals
 
 
-class Because(Model):
+class Because(RequestModel):
     """The reason for a decision: kept with the device."""
 
     reason: Reason
@@ -87,7 +88,7 @@ class Unfrozen(Model):
     released_microcredits: int
 
 
-class NewCommand(Model):
+class NewCommand(RequestModel):
     """An operation for a device. `set_report_interval` takes `{"seconds": n}`, the others nothing."""
 
     operation: Literal["set_report_interval", "restart", "sample_now"]

@@ -17,6 +17,7 @@ from surge_backend.api.fields import (
     Model,
     Name,
     OwnerId,
+    RequestModel,
     TimeMs,
     decode_base64url,
     encode_base64url,
@@ -40,7 +41,7 @@ from surge_wire.errors import EncodeError
 routes = Routes("enrolment")
 
 
-class NewEnrolment(Model):
+class NewEnrolment(RequestModel):
     """What shall enrol. `owner_id` is for admins; an owner enrols for itself."""
 
     kind: Literal["device", "gateway"]
@@ -60,7 +61,7 @@ class CreatedEnrolment(Model):
     expires_ms: TimeMs
 
 
-class NewDevice(Model):
+class NewDevice(RequestModel):
     """A device that enrols: its secret is sent this once and kept sealed."""
 
     secret: Base64Url32
@@ -74,7 +75,7 @@ class EnrolledDevice(Model):
     device_id: DeviceId
 
 
-class NewGateway(Model):
+class NewGateway(RequestModel):
     """A gateway that enrols: the Ed25519 public key whose batches are its own."""
 
     public_key: Base64Url32

@@ -6,22 +6,32 @@ so nothing longer or stranger than what it stands for gets past validation.
 
 import base64
 import binascii
+import re
 from typing import Annotated, Any
 
 from fastapi import Path, Query
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from surge_wire.ids import DEVICE, GATEWAY, OWNER
 from surge_wire.limits import UINT53_MAX
 
 PAGE_DEFAULT = 100
 PAGE_MAX = 1_000
+_DECIMAL = re.compile(r"-?[0-9]{1,20}", re.ASCII)
 
 
 class Model(BaseModel):
-    """Base of all models: unknown members of a request are refused, not ignored."""
+    """Base of all models: unknown members are refused, not ignored."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RequestModel(Model):
+    """Base of what clients send: a value of another JSON type is refused, not turned into the right one
+    (``true`` is no amount, ``"1_000"`` no number).
+    """
+
+    model_config = ConfigDict(strict=True)
 
 
 def _id_pattern(kind: str) -> str:
@@ -44,7 +54,17 @@ Reason = Annotated[str, Field(min_length=1, max_length=500, pattern=r"^[^\x00-\x
 TimeMs = Annotated[int, Field(ge=0, le=UINT53_MAX, description="milliseconds since 1970")]
 Hex32 = Annotated[str, Field(pattern="^[0-9a-f]{64}$", description="32 bytes, hexadecimal")]
 
-PageLimit = Annotated[int, Query(ge=1, le=PAGE_MAX, description="at most so many")]
+
+def _check_decimal(value: object) -> object:
+    """Text of a query or path that is to be a number: plain digits. ``int`` would take ``1_000``, ``+1``,
+    `` 1`` and ``1.0`` as well."""
+    if isinstance(value, str) and _DECIMAL.fullmatch(value) is None:
+        raise ValueError("not a number in plain digits")
+    return value
+
+
+Number = Annotated[int, BeforeValidator(_check_decimal)]  # of a query or path
+PageLimit = Annotated[Number, Query(ge=1, le=PAGE_MAX, description="at most so many")]
 
 
 def decode_base64url(text: str) -> bytes:

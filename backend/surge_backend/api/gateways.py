@@ -18,6 +18,7 @@ from surge_backend.api.fields import (
     GatewayPath,
     Hex32,
     Model,
+    Number,
     OwnerId,
     PageLimit,
     TimeMs,
@@ -37,7 +38,7 @@ routes = Routes("gateways")
 
 _GATEWAY = bearer(Role.GATEWAY)
 _READERS = bearer(Role.ADMIN, Role.OWNER, Role.AUDITOR)
-Cursor = Annotated[int, Query(ge=0, le=UINT53_MAX)]
+Cursor = Annotated[Number, Query(ge=0, le=UINT53_MAX)]
 
 
 class Gateway(Model):
@@ -115,7 +116,7 @@ def get_self_devices(
     principal: CurrentPrincipal,
     services: ServicesDep,
     after_revision: Cursor = 0,
-    limit: Annotated[int, Query(ge=1, le=DEVICE_CHANGES_MAX)] = DEVICE_CHANGES_MAX,
+    limit: Annotated[Number, Query(ge=1, le=DEVICE_CHANGES_MAX)] = DEVICE_CHANGES_MAX,
 ) -> DeviceChanges:
     """From revision 0 on: every device; later only what is newer."""
     with services.database.read() as connection:

@@ -11,7 +11,7 @@ from pydantic import Field
 from sqlalchemy import ColumnElement, RowMapping, func, select
 
 from surge_backend.api import problems
-from surge_backend.api.fields import PAGE_DEFAULT, Model, OwnerId, PageLimit, TimeMs
+from surge_backend.api.fields import PAGE_DEFAULT, Model, Number, OwnerId, PageLimit, RequestModel, TimeMs
 from surge_backend.api.guard import PUBLIC, CurrentPrincipal, bearer
 from surge_backend.api.problems import Problem
 from surge_backend.api.routes import Routes
@@ -71,7 +71,7 @@ class TariffModel(Model):
     gateway_share_bp: Annotated[int, Field(description="the gateway operator's part, in 1/10,000")]
 
 
-class NewTariff(Model):
+class NewTariff(RequestModel):
     """The next version. `valid_from_ms` absent: from now on."""
 
     valid_from_ms: TimeMs | None = None
@@ -144,8 +144,10 @@ def get_transfers(
     principal: CurrentPrincipal,
     services: ServicesDep,
     account: Annotated[str | None, Query(max_length=ACCOUNT_ID_LEN_MAX)] = None,
-    before: Annotated[int, Query(ge=1, le=UINT53_MAX, description="the ordinal to go on from")] = UINT53_MAX,
-    limit: Annotated[int, Query(ge=1, le=TRANSFERS_LISTED_MAX)] = TRANSFERS_LISTED_MAX,
+    before: Annotated[
+        Number, Query(ge=1, le=UINT53_MAX, description="the ordinal to go on from")
+    ] = UINT53_MAX,
+    limit: Annotated[Number, Query(ge=1, le=TRANSFERS_LISTED_MAX)] = TRANSFERS_LISTED_MAX,
 ) -> list[Transfer]:
     """Newest first, with all their legs; an owner sees those that touch its own accounts."""
     owner_id = owner_scope(principal)

@@ -17,6 +17,7 @@ from surge_backend.api.fields import (
     GatewayId,
     Hex32,
     Model,
+    Number,
     TimeMs,
     binary_response,
     encode_base64url,
@@ -36,8 +37,8 @@ COSE = "application/cose"
 CBOR = "application/cbor"
 JSON = "application/json"
 
-TreeSize = Annotated[int, Query(ge=0, le=TREE_SIZE_MAX)]
-Index = Annotated[int, Path(ge=0, lt=TREE_SIZE_MAX, description="the entry's place in the log, from 0")]
+TreeSize = Annotated[Number, Query(ge=0, le=TREE_SIZE_MAX)]
+Index = Annotated[Number, Path(ge=0, lt=TREE_SIZE_MAX, description="the entry's place in the log, from 0")]
 
 
 class LogKey(Model):

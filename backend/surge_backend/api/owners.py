@@ -10,7 +10,7 @@ from fastapi import Query
 from pydantic import Field
 
 from surge_backend.api import problems
-from surge_backend.api.fields import PAGE_DEFAULT, Model, Name, OwnerId, PageLimit, TimeMs
+from surge_backend.api.fields import PAGE_DEFAULT, Model, Name, OwnerId, PageLimit, RequestModel, TimeMs
 from surge_backend.api.guard import CurrentPrincipal, bearer
 from surge_backend.api.problems import Problem
 from surge_backend.api.routes import Routes
@@ -24,7 +24,7 @@ from surge_wire.ids import GATEWAY, is_id
 routes = Routes("owners and tokens")
 
 
-class NewOwner(Model):
+class NewOwner(RequestModel):
     """An owner to be made."""
 
     name: Name
@@ -46,10 +46,10 @@ class Owner(Model):
     created_ms: TimeMs
 
 
-class NewToken(Model):
+class NewToken(RequestModel):
     """A token to be made: `subject_id` is the owner or gateway it stands for, none for admin and auditor."""
 
-    role: Role
+    role: Annotated[Role, Field(strict=False)]  # else only Python's own enumeration would do, and no text
     subject_id: Annotated[str, Field(max_length=17)] = ""
     label: Name
     expires_in_s: Annotated[int | None, Field(ge=1, le=TOKEN_LIFE_S_MAX)] = None

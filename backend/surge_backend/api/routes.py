@@ -86,11 +86,17 @@ class Routes:
 
 
 def _problems_of(route: _Declared) -> tuple[ProblemKind, ...]:
-    common: tuple[ProblemKind, ...] = (problems.TOO_MANY_REQUESTS, problems.INVALID)
+    common: tuple[ProblemKind, ...] = (
+        problems.TOO_MANY_REQUESTS,
+        problems.INVALID,
+        problems.INTERNAL,
+        problems.STORE_BUSY,
+        problems.STORE_FULL,
+    )
     if route.access.schemes:
-        common += (problems.UNAUTHENTICATED,)
-    if route.access.roles:
-        common += (problems.FORBIDDEN,)
+        common += (problems.UNAUTHENTICATED, problems.FORBIDDEN)
+    if route.method == "POST":
+        common += (problems.MALFORMED_REQUEST, problems.REQUEST_TIMEOUT, problems.TOO_LARGE)
     return common + tuple(kind for kind in route.problems if kind not in common)
 
 

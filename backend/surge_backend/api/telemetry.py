@@ -12,7 +12,7 @@ from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 
 from surge_backend.api import problems
-from surge_backend.api.fields import DeviceId, DevicePath, Model
+from surge_backend.api.fields import DeviceId, DevicePath, Model, Number
 from surge_backend.api.guard import CurrentPrincipal, bearer
 from surge_backend.api.problems import Problem, retry_later
 from surge_backend.api.routes import Routes
@@ -45,7 +45,7 @@ DEFAULT_RANGE_MS = 3_600_000  # without from_ms: the last hour before to_ms
 FUTURE_MS = 60_000  # without to_ms: up to now, and what clocks a little ahead of ours say
 
 _TimeQuery = Annotated[
-    int | None, Query(ge=TIME_MIN_MS, le=TIME_MAX_MS, description="milliseconds since 1970")
+    Number | None, Query(ge=TIME_MIN_MS, le=TIME_MAX_MS, description="milliseconds since 1970")
 ]
 
 
@@ -110,8 +110,8 @@ async def get_telemetry(
     name: Annotated[str | None, Query(max_length=NAME_LEN_MAX, description="absent: all")] = None,
     from_ms: _TimeQuery = None,
     to_ms: _TimeQuery = None,
-    limit: Annotated[int, Query(ge=1, le=QUERY_LIMIT_MAX)] = QUERY_LIMIT_DEFAULT,
-    window_ms: Annotated[int | None, Query(ge=1, le=TIME_MAX_MS, description="with aggregate")] = None,
+    limit: Annotated[Number, Query(ge=1, le=QUERY_LIMIT_MAX)] = QUERY_LIMIT_DEFAULT,
+    window_ms: Annotated[Number | None, Query(ge=1, le=TIME_MAX_MS, description="with aggregate")] = None,
     aggregate: Annotated[Aggregate | None, Query(description="with window_ms")] = None,
 ) -> TelemetrySamples:
     """In `[from_ms, to_ms)`, by default the last hour, oldest first; with `window_ms` one a window."""
