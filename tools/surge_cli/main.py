@@ -40,6 +40,12 @@ class SubCommand:
 SUB_COMMANDS: tuple[SubCommand, ...] = (
     SubCommand("demo", "surge_cli.demo", "run the whole network on this machine, live", extra="demo"),
     SubCommand(
+        "simulate",
+        "surge_cli.simulate",
+        "drive thousands of simulated devices against a real network",
+        extra="demo",
+    ),
+    SubCommand(
         "gateway", "surge_gateway.cli", "run a gateway, or make its key and enrol it", extra="gateway"
     ),
     SubCommand("backend", "surge_backend.cli", "run the backend and its upkeep", extra="backend"),

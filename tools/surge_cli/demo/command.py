@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 @contextlib.asynccontextmanager
-async def _stop_signals() -> AsyncIterator[asyncio.Event]:
+async def stop_signals() -> AsyncIterator[asyncio.Event]:
     """An event that Ctrl-C or SIGTERM sets, so that the end is always the orderly one."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -93,7 +93,7 @@ async def _stop_signals() -> AsyncIterator[asyncio.Event]:
 async def _demo(args: argparse.Namespace, folder: Path, console: Console) -> Outcome:
     options = Options(devices=args.devices, interval_s=args.interval, folder=folder)
     network = Network(options, lambda line: console.print(f"[dim]·[/dim] {line}", highlight=False))
-    async with _stop_signals() as stop:
+    async with stop_signals() as stop:
         try:
             starting = asyncio.create_task(network.start(), name="start")
             stopped = asyncio.create_task(stop.wait(), name="stop")

@@ -37,7 +37,6 @@ from surge_cli.simulate.wheel import Wheel
 from surge_host.errors import UserError
 
 DESCRIPTORS_BESIDE = 200  # of this process: logs, children, intruders' links
-POLL_S = 0.05
 
 
 class Fleet:
@@ -64,7 +63,7 @@ class Fleet:
         self.journal = journal
         self._failure: BaseException | None = None
         self._changed = asyncio.Event()
-        wheel = Wheel(self._fail)
+        wheel = Wheel(self.fail)
         self.stage = Stage(
             wheel,
             Dialler(wheel),
@@ -84,9 +83,11 @@ class Fleet:
         member.adversary = make_adversary(self.plan.role(index), self.plan.deed_after_acks(index))
         return member
 
-    def _fail(self, error: BaseException) -> None:
+    def fail(self, error: BaseException) -> None:
+        """End every wait of this fleet with ``error``."""
         self._failure = error
         self._changed.set()
+        self.stage.exhausted.set()
 
     async def __aenter__(self) -> Self:
         return self
@@ -108,7 +109,9 @@ class Fleet:
         return self.stage.online
 
     def check(self) -> None:
-        """Raise what went wrong in a callback: a bug, never a broker's doing."""
+        """Raise what ended the fleet: a part of the network that died, or a bug in a callback."""
+        if isinstance(self._failure, UserError):
+            raise self._failure
         if self._failure is not None:
             raise RuntimeError("the fleet failed") from self._failure
 
@@ -133,6 +136,11 @@ class Fleet:
         now_ms = self.now_ms()
         for member in self.members:
             member.take_readings(now_ms)
+
+    async def exhausted(self) -> None:
+        """Until ``readings_max`` readings are taken; without that, for ever."""
+        await self.stage.exhausted.wait()
+        self.check()
 
     async def drain(self, timeout_s: float) -> int:
         """Fall quiet and wait until every outbox is empty; returns how many devices' are not."""

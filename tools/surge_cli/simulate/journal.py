@@ -103,7 +103,8 @@ class Journal:
         self.counts["lost_for_ever"] += 1
 
     def acknowledged(self, name: ReportName, taken_ms: int | None = None, acked_ms: int = 0) -> None:
-        """An ack covered a report; ``taken_ms`` where it was a device's own, waiting for it."""
+        """An ack covered a report; ``taken_ms`` is absent where it wasn't a device's own: a second holder's
+        of its key, or a flood's."""
         device_id, boot, seq = name
         of_boot = self._acknowledged.setdefault(device_id, {})
         ranges = of_boot.get(boot)
@@ -111,9 +112,10 @@ class Journal:
             ranges = of_boot[boot] = SeqRanges()
         if not ranges.add(seq):
             return
-        self.counts["acknowledged"] += 1
         if taken_ms is None:
+            self.counts["acknowledged_to_others"] += 1
             return
+        self.counts["acknowledged"] += 1
         if len(self.latencies_ms) < LATENCIES_KEPT_MAX:
             self.latencies_ms.append(acked_ms - taken_ms)
         if self.on_acknowledged is not None:

@@ -7,6 +7,7 @@ a socket, ``withheld`` what the plan kept from one); a broken link is dialled ag
 jittered, doubling, capped pauses.
 """
 
+import asyncio
 import random
 from collections import deque
 from collections.abc import Callable
@@ -53,6 +54,7 @@ class Stage:
     quiet: bool = False
     ended: bool = False
     online: int = 0
+    exhausted: asyncio.Event = field(default_factory=asyncio.Event)  # no reading is left to take
     stolen: deque[tuple[str, bytes]] = field(default_factory=lambda: deque(maxlen=STOLEN_MAX))
 
 
@@ -152,14 +154,11 @@ class Member:
         if link is not None:
             stage.dialler.done(link)
         self.device.on_link(False)
-        if self._was_up:
-            stage.online -= 1
-            self._was_up = False
-            stage.journal.counts["disconnected"] += 1
-        else:
-            stage.journal.counts["connect_failed"] += 1
+        was_up, self._was_up = self._was_up, False
+        stage.online -= was_up
         if stage.ended:
             return
+        stage.journal.counts["disconnected" if was_up else "connect_failed"] += 1
         now_ms = stage.wheel.now_ms()
         if self._connected_ms and now_ms - self._connected_ms >= STABLE_MS:
             self._failures = 0
@@ -194,6 +193,8 @@ class Member:
             return
         if stage.readings_left is not None:
             stage.readings_left -= 1
+            if not stage.readings_left:
+                stage.exhausted.set()
         self._next_reading_ms = max(self._next_reading_ms + self.interval_ms, now_ms - self.interval_ms)
         stage.wheel.at(int(self._next_reading_ms), self._on_reading_time)
         self.take_reading(now_ms)

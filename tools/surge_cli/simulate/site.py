@@ -130,6 +130,13 @@ class Site:
         """What each gateway's ``/status`` says."""
         return [await gateway.status() for gateway in self.gateways]
 
+    async def stats(self) -> dict[str, Any]:
+        """The backend's public numbers; empty where it doesn't answer now."""
+        try:
+            return dict(await self.public.get("/v1/stats"))
+        except UserError:
+            return {}
+
     async def settle(self, timeout_s: float) -> None:
         """Wait until every report is settled and telemetry has caught up. UserError at the time-out."""
 
@@ -138,7 +145,7 @@ class Site:
             try:
                 statuses = await self.gateway_statuses()
                 stats = await self.public.get("/v1/stats")
-            except httpx.HTTPError:
+            except (httpx.HTTPError, UserError):
                 return False  # busy: asked again
             waiting = sum(one["spool"]["waiting"] + one["batches"]["backlog"] for one in statuses)
             return bool(waiting == 0 and stats["telemetry_lag"] == 0)

@@ -33,7 +33,12 @@ def test_what_was_lost_for_ever_counts_for_nothing() -> None:
     own = journal.sealings["d"]
     assert (own.reports, own.samples, own.bytes) == (2, 3, 100)
     assert list(journal.acknowledged_names()) == [("d", 1, 0), ("d", 9, 4)]
-    assert journal.counts == {"sealed": 2, "lost_for_ever": 1, "acknowledged": 2}
+    assert journal.counts == {
+        "sealed": 2,
+        "lost_for_ever": 1,
+        "acknowledged": 1,
+        "acknowledged_to_others": 1,
+    }
     assert heard == [(("d", 1, 0), 5), (("d", 1, 1), 6), (("d", 1, 0), 20)]
     assert list(journal.latencies_ms) == [20.0]
 
