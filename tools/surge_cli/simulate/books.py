@@ -7,7 +7,7 @@ the expected pay is computed here from the journal, not taken from the backend.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -22,7 +22,9 @@ from surge_backend.ledger.tariffs import FIRST_TARIFF
 from surge_backend.log import MerkleLog
 from surge_backend.opening import opened_database
 from surge_backend.settings import Settings
+from surge_cli.simulate.auditing import audit
 from surge_cli.simulate.claims import hostile_claims
+from surge_cli.simulate.device import Identity
 from surge_cli.simulate.journal import Journal
 from surge_cli.simulate.plan import Plan
 from surge_wire.verdicts import DUPLICATE, NAMES
@@ -64,21 +66,25 @@ def check_books(
     settings: Settings,
     plan: Plan,
     journal: Journal,
-    device_ids: list[str],
-    gateways: list[dict[str, Any]],
+    identities: Sequence[Identity],
+    gateways: Sequence[dict[str, Any]],
     undrained: int = 0,
 ) -> Books:
     """Check all. ``gateways``: what each said in ``/status`` before it was stopped; ``undrained``: devices
     whose outbox was not empty at the end."""
     log = MerkleLog(read_log_key(settings.storage.log_key_path).seed)
-    with opened_database(settings) as database, database.read() as connection:
-        checks = check_all(connection, log.verify, acknowledged=journal.acknowledged_names())
-        known = read_records(connection)
+    device_ids = [identity.device_id for identity in identities]
+    with opened_database(settings) as database:
+        with database.read() as connection:
+            checks = check_all(connection, log.verify, acknowledged=journal.acknowledged_names())
+            known = read_records(connection)
+        keys = {identity.device_id: identity.report_key for identity in identities}
+        checks["audit_finds_no_lie"] = audit(database, log.public_key, keys)
     records = {device_id: known.get(device_id, Record()) for device_id in device_ids}
     honest = [device_id for device_id in device_ids if device_id not in journal.cloned]
     checks["outboxes_drained"] = [f"{undrained} devices still wait for acks"] if undrained else []
-    checks["honest_work_accepted"] = _first(_accepted(honest, records, journal))
-    checks["honest_work_credited"] = _first(_credited(honest, records, journal, FIRST_TARIFF))
+    checks["honest_work_accepted"] = _first(accepted_violations(honest, records, journal))
+    checks["honest_work_credited"] = _first(credited_violations(honest, records, journal, FIRST_TARIFF))
     checks["nobody_else_frozen"] = _first(
         f"{device_id} is {records[device_id].status}"
         for device_id in honest
@@ -127,7 +133,9 @@ def read_records(connection: Connection) -> dict[str, Record]:
     return found
 
 
-def _accepted(honest: Iterable[str], records: Mapping[str, Record], journal: Journal) -> Iterator[str]:
+def accepted_violations(
+    honest: Iterable[str], records: Mapping[str, Record], journal: Journal
+) -> Iterator[str]:
     """Each report that an honest device made, and flash didn't lose, is accepted; and no other is."""
     for device_id in honest:
         made = journal.sealed_names(device_id)
@@ -140,7 +148,7 @@ def _accepted(honest: Iterable[str], records: Mapping[str, Record], journal: Jou
             yield f"report {seq} of boot {boot} of {device_id} is honest and was refused"
 
 
-def _credited(
+def credited_violations(
     honest: Iterable[str], records: Mapping[str, Record], journal: Journal, tariff: Tariff
 ) -> Iterator[str]:
     """Each honest device's samples and bytes are counted once, and paid to the last fraction."""

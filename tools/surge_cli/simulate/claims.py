@@ -44,14 +44,14 @@ def hostile_claims(
 ) -> dict[str, list[str]]:
     """Violations by claim."""
     return {
-        "clones_frozen": list(_clones(journal, records)),
-        "replays_counted_once": list(_replays(journal, gateways)),
-        "floods_refused": list(_floods(plan, journal, device_ids, records, gateways)),
+        "clones_frozen": list(clone_violations(journal, records)),
+        "replays_counted_once": list(replay_violations(journal, gateways)),
+        "floods_refused": list(flood_violations(plan, journal, device_ids, records, gateways)),
         "telemetry_times_believable": asyncio.run(_times(settings, plan, device_ids, records)),
     }
 
 
-def _clones(journal: Journal, records: Mapping[str, "Record"]) -> Iterator[str]:
+def clone_violations(journal: Journal, records: Mapping[str, "Record"]) -> Iterator[str]:
     for device_id, how in journal.cloned.items():
         record = records[device_id]
         if record.status != _FROZEN:
@@ -60,7 +60,7 @@ def _clones(journal: Journal, records: Mapping[str, "Record"]) -> Iterator[str]:
             yield f"{device_id} was {how} and nothing of it was rejected for that"
 
 
-def _replays(journal: Journal, gateways: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def replay_violations(journal: Journal, gateways: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """That nothing was accepted twice or in another's name is in the books' names; here are the traces."""
     counts = journal.counts
     reports = [one["reports"] for one in gateways]
@@ -75,7 +75,7 @@ def _replays(journal: Journal, gateways: Sequence[Mapping[str, Any]]) -> Iterato
         )
 
 
-def _floods(
+def flood_violations(
     plan: Plan,
     journal: Journal,
     device_ids: Sequence[str],

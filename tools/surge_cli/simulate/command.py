@@ -69,9 +69,8 @@ async def _simulate(
         finally:
             await site.stop()
     tell("comparing what was made with what the backend has")
-    device_ids = [identity.device_id for identity in site.identities]
     books = await asyncio.to_thread(
-        check_books, site.settings, options.plan, journal, device_ids, statuses, ending.undrained
+        check_books, site.settings, options.plan, journal, site.identities, statuses, ending.undrained
     )
     return ending, books
 
