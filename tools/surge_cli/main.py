@@ -49,6 +49,10 @@ SUB_COMMANDS: tuple[SubCommand, ...] = (
         "gateway", "surge_gateway.cli", "run a gateway, or make its key and enrol it", extra="gateway"
     ),
     SubCommand("backend", "surge_backend.cli", "run the backend and its upkeep", extra="backend"),
+    SubCommand("export", "surge_cli.export", "write what a backend decided to a file", extra="backend"),
+    SubCommand(
+        "verify", "surge_cli.verify", "check a backend or an export, trusting nobody", extra="backend"
+    ),
     SubCommand("device", "surge_cli.device", "run this machine as a device", extra="gateway"),
     SubCommand(
         "micropython",

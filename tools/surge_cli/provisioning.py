@@ -11,12 +11,12 @@ import base64
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+from surge_host.addresses import is_this_machine
 from surge_host.errors import UserError
 from surge_host.private_files import replace_file
 from surge_wire.ids import DEVICE, is_id
@@ -98,22 +98,13 @@ def _devices_url(wanted: Enrolment) -> str:
         raise UserError(
             "not the address of a backend", wanted.backend_url, "write it as https://backend.example"
         )
-    if url.scheme == "http" and not wanted.plain_http and not _is_this_machine(url.host):
+    if url.scheme == "http" and not wanted.plain_http and not is_this_machine(url.host):
         raise UserError(
             "the device's secret would travel in the clear",
             wanted.backend_url,
             "use https://, or --plain-http if the network in between is trusted",
         )
     return str(url)
-
-
-def _is_this_machine(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _ask(url: str, wanted: Enrolment, secret: bytes) -> str:

@@ -18,6 +18,7 @@ from surge_backend.api import (
     device_reports,
     devices,
     enrolments,
+    export,
     gateways,
     handlers,
     ledger,
@@ -98,6 +99,7 @@ def make_api(services: Services) -> FastAPI:
     parts = (owners, enrolments, gateways, batches, devices, device_reports, telemetry, ledger, log, system)
     for part in parts:
         part.routes.install(app)
+    export.make_routes().install(app)
     pages.make_routes().install(app)
     check_guarded(app)
     app.openapi_schema = _describe(app)

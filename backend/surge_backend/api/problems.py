@@ -78,6 +78,9 @@ KEY_UNREADABLE = ProblemKind(
     "key_unreadable", 503, "A device's sealed secret doesn't open", "the backend needs its right master key"
 )
 TELEMETRY_DOWN = ProblemKind("telemetry_unavailable", 503, "The telemetry store doesn't answer")
+EXPORTS_RUNNING = ProblemKind(
+    "exports_running", 503, "Too many exports are running", "ask again a little later"
+)
 OVERLOADED = ProblemKind("overloaded", 503, "Too many batches are waiting", "send it again a little later")
 
 

@@ -11,7 +11,7 @@ Does not: check anything, or hold a secret: no names, tokens, sealed keys. Rules
 """
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -75,10 +75,10 @@ class Source:
 
 
 def export_parts(
-    source: Source, scope: int, first: int = 0, entries_max: int | None = None
-) -> Iterator[bytes]:
-    """The export from entry ``first`` on, as parts of whole frames; with ``entries_max`` no more entries than
-    that, and then nothing after them.
+    source: Source, scope: int, first: int = 0, *, whole: bool = True, part_len: int = PART_LEN
+) -> Generator[bytes, None, None]:
+    """The export from entry ``first`` on, as parts of whole frames. If not ``whole``, one part of entries
+    and the end, which says where to go on.
 
     Each part is made by one call of ``next``, which blocks on the database; close the iterator to end early.
     Raises StoreBusy and what the driver raises.
@@ -88,21 +88,19 @@ def export_parts(
     header = Header(scope, source.log_public_key, first, size, source.now_ms(), source.limits)
     yield frame(encode_item(header))
     index = first
-    stop = None if entries_max is None else first + entries_max
     with tempfile.SpooledTemporaryFile(max_size=SPOOL_IN_MEMORY_LEN) as spool:
         done = False
         while not done:
             part = bytearray()
             with source.database.read() as connection:
                 size = _size(connection)
-                last = size if stop is None else min(size, stop)
-                while index < last and len(part) < PART_LEN:
+                while index < size and len(part) < part_len:
                     for item in _events(connection, scope, index, index):
                         part += frame(encode_item(item))
                     part += frame(encode_item(entry_at(connection, index, scope)))
                     index += 1
-                done = index >= last
-                if done and scope == items.FULL and index >= size:
+                done = index >= size or not whole
+                if index >= size and scope == items.FULL:
                     for item in _rest(connection, size):
                         spool.write(frame(encode_item(item)))
             yield bytes(part)

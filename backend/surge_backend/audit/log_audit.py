@@ -7,7 +7,7 @@ Rules it keeps: a tree is grown from the settlements alone, so each head extends
 found out. A head that the caller remembers from before must be the root of the tree of that size.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 
 from surge_backend.audit import findings as kinds
 from surge_backend.audit.findings import Findings, entry_place
@@ -23,14 +23,12 @@ Verify = Callable[[bytes, bytes], bool]
 
 
 class LogAudit:
-    """The tree so far. ``remembered`` are roots that were seen before, by their tree's size."""
+    """The tree so far."""
 
-    def __init__(
-        self, findings: Findings, log_public_key: bytes, remembered: Mapping[int, bytes] | None = None
-    ) -> None:
+    def __init__(self, findings: Findings, log_public_key: bytes) -> None:
         self._findings = findings
         self._verify: Verify = ed25519.verifier(log_public_key)
-        self._remembered = dict(remembered or {})
+        self._remembered: dict[int, bytes] = {}
         self._tree = Frontier(0, EMPTY_ROOT, {})
         self.head = b""  # the newest, as signed
 
@@ -44,8 +42,18 @@ class LogAudit:
         """The root of all entries so far."""
         return self._tree.root
 
-    def begin(self) -> None:
-        """Before the first entry."""
+    def remember(self, heads: Iterable[bytes]) -> None:
+        """Before the first entry: the log has to extend these heads, which it signed earlier."""
+        for envelope in heads:
+            try:
+                head = open_tree_head(envelope, self._verify)
+            except DecodeError as error:
+                what = "a head that was kept isn't signed by the log's key"
+                self._findings.lie(kinds.LOG_KEY, what, "kept head", "a head of this log", str(error))
+                continue
+            known = self._remembered.setdefault(head.tree_size, head.root)
+            what = "the log signed two heads of one size"
+            self._findings.equal(kinds.HEAD, what, f"head of {head.tree_size} entries", known, head.root)
         self._check_remembered()
 
     def take(self, entry: Entry) -> None:

@@ -7,8 +7,8 @@ one in the export, which the caller is told of; memory grows by some 31 bytes a 
 holds one batch; whatever the bytes, the outcome is a `Report` or ExportUnreadable.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -33,12 +33,12 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """``log_public_key``: the log's, if the caller knows it. ``remembered``: roots seen before, by tree size.
-    ``report_keys``: by device, to check MACs. ``findings_max``: lies to list before giving up.
+    """``log_public_key``: the log's, if the caller knows it. ``heads``: signed heads that were kept from
+    before. ``report_keys``: by device, to check MACs. ``findings_max``: lies to list before giving up.
     ``progress(entries, of)`` is called after each entry."""
 
     log_public_key: bytes | None = None
-    remembered: Mapping[int, bytes] = field(default_factory=dict)
+    heads: Sequence[bytes] = ()
     report_keys: Mapping[str, bytes] | None = None
     findings_max: int = 1
     progress: Progress | None = None
@@ -69,9 +69,14 @@ def verify_export(source: Path | Readable, options: Options | None = None) -> Re
     if isinstance(source, Path):
         with source.open("rb", buffering=_READ_LEN) as file:
             return verify_export(file, options)
+    return verify_items(read_frames(source), options)
+
+
+def verify_items(frames: Iterable[tuple[int, bytes]], options: Options | None = None) -> Report:
+    """Verify the items of an export, each with where it stands. Raises ExportUnreadable."""
     verification = _Verification(options or Options())
     try:
-        for offset, data in read_frames(source):
+        for offset, data in frames:
             try:
                 item = decode_item(data)
             except DecodeError as error:
@@ -132,7 +137,7 @@ class _Verification:
         given = self._options.log_public_key
         key = header.log_public_key if given is None else given
         try:
-            log = LogAudit(self._found, key, self._options.remembered)
+            log = LogAudit(self._found, key)
         except EncodeError as error:
             raise ExportUnreadable(f"the log's key is none: {error}", where) from error
         registry = RegistryAudit(self._found, Macs(self._options.report_keys))
@@ -143,7 +148,7 @@ class _Verification:
         if given is not None:
             what = "the log is under another key"
             self._found.equal(kinds.LOG_KEY, what, "header", given, header.log_public_key)
-        log.begin()
+        log.remember(self._options.heads)
 
     def finish(self) -> None:
         """The source ended: was it the whole export?"""

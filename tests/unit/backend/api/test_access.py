@@ -61,6 +61,8 @@ TABLE = {
     "GET /v1/log/inclusion/{index}": EVERYONE,
     "GET /v1/log/consistency": EVERYONE,
     "GET /v1/log/entries/{index}": EVERYONE,
+    "GET /v1/log/export": EVERYONE,
+    "GET /v1/export": {ADMIN, AUDITOR},
     "GET /v1/stats": EVERYONE,
     "GET /healthz": EVERYONE,
     "GET /metrics": EVERYONE,

@@ -493,13 +493,13 @@ def test_a_right_mac_called_wrong_is_found_with_the_devices_keys(network: Networ
 def test_a_log_that_was_written_anew_is_found_by_who_remembers_a_head(network: Network) -> None:
     """Everything fits, every signature is right, and it is another history than the one that was shown."""
     honest = read_items(network.export())
-    heads = {item.index + 1: item.head_root for item in honest if isinstance(item, Entry)}
+    heads = [item.head for item in honest if isinstance(item, Entry)]
     cut = [item for item in honest if not isinstance(item, Rows)]
     forked = change(
         cut, entry(9), lambda item: settled(item, received_ms=settlement_of(item).received_ms + 1)
     )
     told = write_items(sign_again(forked, LOG_SEED))
-    (finding,) = verify(told, remembered={10: heads[10]}).findings
+    (finding,) = verify(told, heads=heads[-1:]).findings
     assert (finding.kind, finding.where.split(",")[0]) == (kinds.HEAD, "head of 10 entries")
     assert "forked" in finding.what
 
@@ -511,7 +511,7 @@ def test_a_log_that_was_cut_is_found_by_who_remembers_a_head(
     honest = read_items(network.export())
     (last,) = [item for item in honest if isinstance(item, Entry) and item.index == 9]
     shorter = Network(world_with_limits, [], {})
-    report = verify(shorter.export(), remembered={10: last.head_root})
+    report = verify(shorter.export(), heads=[last.head])
     (finding,) = report.findings
     assert finding.kind == kinds.HEAD
     assert "cut" in finding.what
