@@ -29,6 +29,13 @@ class StoreFull(BackendError):
     """
 
 
+class StoreLost(StoreBusy):
+    """The database's server doesn't answer, or ended the connection. If that was while it committed, it may
+    have stored all of the transaction; what came to be stored is there when it answers again. No restart is
+    needed.
+    """
+
+
 class DatabaseTooNew(BackendError):
     """The database was written by a newer version of the backend."""
 

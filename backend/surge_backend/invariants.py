@@ -106,29 +106,31 @@ def _transfers(connection: Connection, start: int) -> Iterator[str]:
         )
     }
     owed: Counter[str] = Counter()
-    for row in connection.execute(
+    entries_of_log = (
         select(batches.c.log_index, batches.c.hash, batches.c.settlement)
         .where(batches.c.log_index >= start)
         .order_by(batches.c.log_index)
         .execution_options(yield_per=500)
-    ):
-        try:
-            settlement = decode_settlement(row.settlement)
-        except DecodeError as error:
-            yield f"the settlement of batch {row.log_index} can't be read: {error}"
-            continue
-        if settlement.batch_hash != row.hash:
-            yield f"the settlement of batch {row.log_index} is about another batch"
-        if not settlement.credits:
-            continue
-        owed.update(dict(settlement.credits))
-        transfer = posted.pop(transfer_id(BATCH, row.hash), None)
-        if transfer is None:
-            yield f"batch {row.log_index} credits accounts and has no transfer"
-        elif transfer.log_index != row.log_index:
-            yield f"the transfer of batch {row.log_index} says that it is of batch {transfer.log_index}"
-        elif transfer.content_hash != content_hash(BATCH, row.hash, settlement.credits):
-            yield f"the transfer of batch {row.log_index} moves something else than its settlement says"
+    )
+    with connection.execute(entries_of_log) as rows:
+        for row in rows:
+            try:
+                settlement = decode_settlement(row.settlement)
+            except DecodeError as error:
+                yield f"the settlement of batch {row.log_index} can't be read: {error}"
+                continue
+            if settlement.batch_hash != row.hash:
+                yield f"the settlement of batch {row.log_index} is about another batch"
+            if not settlement.credits:
+                continue
+            owed.update(dict(settlement.credits))
+            transfer = posted.pop(transfer_id(BATCH, row.hash), None)
+            if transfer is None:
+                yield f"batch {row.log_index} credits accounts and has no transfer"
+            elif transfer.log_index != row.log_index:
+                yield f"the transfer of batch {row.log_index} says that it is of batch {transfer.log_index}"
+            elif transfer.content_hash != content_hash(BATCH, row.hash, settlement.credits):
+                yield f"the transfer of batch {row.log_index} moves something else than its settlement says"
     for transfer in posted.values():
         yield f"transfer {transfer.id.hex()} is of no batch"
     moved = connection.execute(

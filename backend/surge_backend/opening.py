@@ -16,24 +16,35 @@ from sqlalchemy import select
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from surge_backend.db.engine import Database, open_engine
+from surge_backend.db.faults import first_line
 from surge_backend.db.migrations import current_version, upgrade
+from surge_backend.db.postgresql import check_server
 from surge_backend.db.schema import devices
-from surge_backend.errors import BackendError, DatabaseTooNew, StoreBusy, StoreFull
-from surge_backend.keys import SealError, SecretVault
+from surge_backend.errors import BackendError, DatabaseTooNew, StoreBusy, StoreFull, StoreLost
+from surge_backend.keys import SealError, SecretVault, make_private_directory
 from surge_backend.settings import Settings
 from surge_host.errors import UserError
 from surge_host.private_files import take_lock
 
 LOCK_NAME = "backend.lock"
 
+# By PostgreSQL's SQLSTATE: insufficient privilege, duplicate table.
+_REMEDIES = {
+    "42501": "give its user the right to make tables: as its owner, GRANT CREATE ON SCHEMA public TO …",
+    "42P07": "it holds another program's tables: give an empty database",
+}
 _INIT = "run `surge backend init` first, with the same --config"
 
 
 @contextmanager
 def locked_data_dir(settings: Settings) -> Iterator[Path]:
     """The data directory, ours alone while the block runs. Raises UserError if it isn't there or in use."""
-    directory = settings.storage.data_dir
+    storage = settings.storage
+    directory = storage.data_dir
     try:
+        has_keys = storage.master_key_path.exists() and storage.log_key_path.exists()
+        if storage.database_url is not None and has_keys:
+            make_private_directory(directory)  # one more backend on a database that another has set up
         descriptor = take_lock(directory / LOCK_NAME)
     except BlockingIOError:
         raise UserError(
@@ -58,13 +69,16 @@ def opened_database(settings: Settings) -> Iterator[Database]:
     """The database, brought to this version's tables. Raises UserError for none, or a newer one."""
     database = connect(settings)
     url = database.engine.url
-    if url.get_backend_name() == "sqlite" and url.database and not Path(url.database).exists():
+    is_file = url.get_backend_name() == "sqlite"
+    if is_file and url.database and not Path(url.database).exists():
         database.close()
         # opening it would make an empty one, which `init` then wouldn't overwrite
         raise UserError("no database", shown_url(database), _INIT)
     try:
         try:
             with database.read() as connection:
+                if not is_file:
+                    check_server(connection)
                 version = current_version(connection)
             if version is None:
                 raise UserError("the database has no tables", shown_url(database), _INIT)
@@ -89,9 +103,9 @@ def connect(settings: Settings) -> Database:
     except (BackendError, ArgumentError, ModuleNotFoundError) as error:
         # the URL itself may hold a password: not shown
         raise UserError(
-            f"the database's URL can't be used: {_first_line(error)}",
+            f"the database's URL can't be used: {first_line(error)}",
             "[storage] database_url_file",
-            "give an SQLAlchemy URL such as sqlite:////var/lib/surge/surge.db",
+            "give a URL such as sqlite:////var/lib/surge/surge.db or postgresql://user:password@host/surge",
         ) from None
 
 
@@ -118,6 +132,12 @@ def shown_url(database: Database) -> str:
 
 def as_user_error(error: BackendError, where: str) -> UserError:
     """One of the core's errors, for a person."""
+    if isinstance(error, StoreLost):
+        return UserError(
+            f"the database server doesn't let us in: {first_line(error.__cause__ or error)}",
+            where,
+            "check that it runs, and the URL's host, port, user, password and database",
+        )
     if isinstance(error, StoreBusy):
         return UserError(
             "the database is locked by another process", where, "stop that process, or wait for it"
@@ -132,14 +152,7 @@ def as_user_error(error: BackendError, where: str) -> UserError:
 
 
 def unusable(error: Exception, where: str) -> UserError:
-    """What the driver says of a file that is no database, or a server that isn't there."""
-    return UserError(
-        f"the database can't be used: {_first_line(error)}",
-        where,
-        "check that it is the right one and that its server runs; restore a backup if the file is damaged",
-    )
-
-
-def _first_line(error: Exception) -> str:
-    original = getattr(error, "orig", None) or error
-    return (str(original).splitlines() or [type(original).__name__])[0]
+    """What the driver says of a file that is no database, or a server that doesn't let us do our work."""
+    state = getattr(getattr(error, "orig", None), "sqlstate", None) or ""
+    remedy = _REMEDIES.get(state, "check that it is the right one; restore a backup if it is damaged")
+    return UserError(f"the database can't be used: {first_line(error)}", where, remedy)

@@ -11,7 +11,9 @@ from pathlib import Path
 
 from sqlalchemy.exc import DBAPIError
 
-from surge_backend.db.migrations import upgrade
+from surge_backend.db.engine import Database
+from surge_backend.db.migrations import current_version, upgrade
+from surge_backend.db.postgresql import check_server
 from surge_backend.errors import BackendError
 from surge_backend.keys import (
     LogKey,
@@ -24,7 +26,7 @@ from surge_backend.keys import (
 )
 from surge_backend.ledger.posting import open_issuance
 from surge_backend.ledger.tariffs import ensure_first_tariff
-from surge_backend.log import MerkleLog
+from surge_backend.log import MerkleLog, has_head
 from surge_backend.opening import (
     as_user_error,
     check_master_key,
@@ -90,9 +92,7 @@ def initialise(config: Path) -> int:
         made.append(storage.log_key_path)
         if own_database is not None:
             made += [own_database, Path(f"{own_database}-wal"), Path(f"{own_database}-shm")]
-        token = _make_database(settings, log_key)
-        create_private_file(storage.admin_token_path, token.encode() + b"\n")
-        made.append(storage.admin_token_path)
+        _make_database(settings, log_key, made)
     except BaseException:
         _take_away(made)
         raise
@@ -101,24 +101,42 @@ def initialise(config: Path) -> int:
     return 0
 
 
-def _make_database(settings: Settings, log_key: LogKey) -> str:
-    """Tables, first tariff, issuance account, the empty log's head, and an admin token, which is returned."""
+def _make_database(settings: Settings, log_key: LogKey, made: list[Path]) -> None:
+    """Tables, first tariff, issuance account, the empty log's head, and an admin token in its file."""
     database = connect(settings)
     where = shown_url(database)
     try:
+        if settings.storage.database_url is not None:
+            _refuse_a_used_one(database, where)
         upgrade(database)
         with database.write() as connection:
             time_ms = wall_clock_ms()
             open_issuance(connection)
             ensure_first_tariff(connection, time_ms)
             MerkleLog(log_key.seed).open(connection, time_ms)
-            return issue_token(connection, Role.ADMIN, "", "first", time_ms).token
+            token = issue_token(connection, Role.ADMIN, "", "first", time_ms).token
+            # before the commit: if the file can't be made, nothing is set up
+            create_private_file(settings.storage.admin_token_path, token.encode() + b"\n")
+            made.append(settings.storage.admin_token_path)
     except BackendError as error:
         raise as_user_error(error, where) from error
     except DBAPIError as error:
         raise unusable(error, where) from error
     finally:
         database.close()
+
+
+def _refuse_a_used_one(database: Database, where: str) -> None:
+    with database.read() as connection:
+        if database.engine.dialect.name != "sqlite":
+            check_server(connection)
+        used = current_version(connection) is not None and has_head(connection)
+    if used:
+        raise UserError(
+            "this database is set up already, and nothing is overwritten",
+            where,
+            "run `surge backend` with the keys that belong to it; to start over, give an empty database",
+        )
 
 
 def _take_away(made: list[Path]) -> None:

@@ -44,6 +44,7 @@ routes = Routes("batches")
         problems.UNSUPPORTED_TYPE,
         problems.BATCH_MALFORMED,
         problems.STORE_BUSY,
+        problems.STORE_LOST,
         problems.STORE_FULL,
         problems.LOG_STOPPED,
         problems.OVERLOADED,

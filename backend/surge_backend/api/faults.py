@@ -26,6 +26,7 @@ _PLAIN: dict[type[Exception], ProblemKind] = {
     registry_errors.LimitReached: problems.LIMIT_REACHED,
 }
 _PASSING: dict[type[Exception], tuple[ProblemKind, str]] = {
+    errors.StoreLost: (problems.STORE_LOST, "the database's server doesn't answer"),  # before its base
     errors.StoreBusy: (problems.STORE_BUSY, "another process holds the database"),
     errors.StoreFull: (problems.STORE_FULL, "the database can't write"),
     PoolTimeout: (problems.STORE_BUSY, "every connection to the database is in use"),

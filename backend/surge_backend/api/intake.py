@@ -27,7 +27,15 @@ from surge_wire.verdicts import ACCEPTED, NAMES
 
 _log = structlog.get_logger("surge.backend.api")
 
-_FAULTS = frozenset((problems.STORE_BUSY, problems.STORE_FULL, problems.LOG_STOPPED, problems.KEY_UNREADABLE))
+_FAULTS = frozenset(
+    (
+        problems.STORE_BUSY,
+        problems.STORE_LOST,
+        problems.STORE_FULL,
+        problems.LOG_STOPPED,
+        problems.KEY_UNREADABLE,
+    )
+)
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,12 @@ BATCH_MALFORMED = ProblemKind("batch_malformed", 422, "The batch can't be read")
 TOO_MANY_REQUESTS = ProblemKind("too_many_requests", 429, "Too many requests", "wait, then send it again")
 INTERNAL = ProblemKind("internal", 500, "The backend failed", "see the backend's log for this request_id")
 STORE_BUSY = ProblemKind("store_busy", 503, "The database is locked", "nothing was stored; send it again")
+STORE_LOST = ProblemKind(
+    "store_lost",
+    503,
+    "The database doesn't answer",
+    "send it again; no batch is stored twice",
+)
 STORE_FULL = ProblemKind(
     "store_full", 503, "The disk is full", "nothing was stored; free space, send it again"
 )

@@ -1,7 +1,9 @@
 """The statements of every batch, as plain driver calls: rows by the thousand, look-ups by key, single rows.
 
 Place in the flow: ``ingest``, ``ledger`` and ``log`` write through these; the one place that knows how SQL
-differs between dialects, which here is how a parameter is written.
+differs between dialects: how a parameter is written, and how many rows are handed over at once. SQLite takes
+them row by row, at no distance; PostgreSQL takes one array for each column, so a thousand rows are one
+statement, whose text doesn't depend on their number and which the server therefore plans once.
 
 Does not: convert values (only for columns that need none: numbers, text, bytes), or begin and end
 transactions. Errors are the driver's own; `Database` names the two that callers have to tell apart.
@@ -16,12 +18,22 @@ from functools import lru_cache
 from itertools import islice
 from typing import Any, Final
 
-from sqlalchemy import Connection, Table
+from sqlalchemy import Boolean, Connection, Integer, LargeBinary, String, Table
 
-# Parameters of one statement; SQLite takes 32,766, PostgreSQL 65,535.
+# Parameters of one statement on SQLite, which takes 32,766.
 PARAMETERS_MAX: Final = 16_000
 
 Values = tuple[Any, ...]
+
+# Arrays as PostgreSQL takes them: of a column's type, and of a key by the type of its first value. None has a
+# length: a cast to varchar(17) would cut a longer text, where an insert refuses it.
+_COLUMN_ARRAYS: Final = (
+    (String, "text[]"),
+    (Integer, "int8[]"),
+    (LargeBinary, "bytea[]"),
+    (Boolean, "bool[]"),
+)
+_KEY_ARRAYS: Final = {str: "text[]", int: "int8[]", bytes: "bytea[]"}
 
 
 def _placeholders(dialect: str, count: int) -> str:
@@ -31,7 +43,12 @@ def _placeholders(dialect: str, count: int) -> str:
 @lru_cache(maxsize=256)
 def _insert_sql(dialect: str, table: Table, columns: tuple[str, ...], conflict: str) -> str:
     names = ", ".join(columns)
-    sql = f"INSERT INTO {table.name} ({names}) VALUES ({_placeholders(dialect, len(columns))})"  # noqa: S608
+    if dialect == "sqlite":
+        rows = f"VALUES ({_placeholders(dialect, len(columns))})"
+    else:
+        arrays = ", ".join("%s::" + _column_array(table, name) for name in columns)
+        rows = f"SELECT * FROM unnest({arrays})"  # noqa: S608
+    sql = f"INSERT INTO {table.name} ({names}) {rows}"
     if conflict == "ignore":
         return sql + " ON CONFLICT DO NOTHING"
     if conflict == "replace":
@@ -41,23 +58,43 @@ def _insert_sql(dialect: str, table: Table, columns: tuple[str, ...], conflict: 
     return sql
 
 
+def _column_array(table: Table, column: str) -> str:
+    return next(array for kind, array in _COLUMN_ARRAYS if isinstance(table.c[column].type, kind))
+
+
 def insert_rows(
     connection: Connection, table: Table, columns: tuple[str, ...], rows: Sequence[Values]
 ) -> None:
     """Insert ``rows``; a row that is there already raises IntegrityError."""
-    _run_many(connection, _insert_sql(connection.dialect.name, table, columns, ""), rows)
+    _insert(connection, table, columns, "", rows)
 
 
 def insert_missing(
     connection: Connection, table: Table, columns: tuple[str, ...], rows: Sequence[Values]
 ) -> int:
     """Insert those ``rows`` that are not there already and say how many that were."""
-    return _run_many(connection, _insert_sql(connection.dialect.name, table, columns, "ignore"), rows)
+    return _insert(connection, table, columns, "ignore", rows)
 
 
 def put_rows(connection: Connection, table: Table, columns: tuple[str, ...], rows: Sequence[Values]) -> None:
-    """Insert ``rows``; one whose primary key is there already takes its place, in the columns named."""
-    _run_many(connection, _insert_sql(connection.dialect.name, table, columns, "replace"), rows)
+    """Insert ``rows``; one whose primary key is there already takes its place, in the columns named.
+    No two of ``rows`` have the same key."""
+    _insert(connection, table, columns, "replace", rows)
+
+
+def _insert(
+    connection: Connection, table: Table, columns: tuple[str, ...], conflict: str, rows: Sequence[Values]
+) -> int:
+    dialect = connection.dialect.name
+    sql = _insert_sql(dialect, table, columns, conflict)
+    if dialect == "sqlite" or not rows:
+        return _run_many(connection, sql, rows)
+    cursor = _cursor(connection)
+    try:
+        cursor.execute(sql, [list(column) for column in zip(*rows, strict=True)])
+        return int(cursor.rowcount)
+    finally:
+        cursor.close()
 
 
 @lru_cache(maxsize=256)
@@ -106,30 +143,43 @@ def select_by_keys(
     """Rows of ``sql``, in which ``{keys}`` stands for a list of keys and each ``{}`` for one of ``values``
     before it.
 
-    One statement for every PARAMETERS_MAX parameters, so the order is that of the statements.
+    On SQLite one statement for every PARAMETERS_MAX parameters, so the order is that of the statements.
     """
-    found: list[Values] = []
-    dialect = connection.dialect.name
-    one = _placeholders(dialect, 1)
     remaining = iter(keys)
     part = list(islice(remaining, 1))
     if not part:
-        return found
+        return []
+    if connection.dialect.name != "sqlite":
+        return _select_by_arrays(connection, sql, part + list(remaining), values)
+    found: list[Values] = []
     cursor = _cursor(connection)
     while part:
         width = len(part[0])
         part += islice(remaining, PARAMETERS_MAX // width - 1)
-        group = one if width == 1 else f"({_placeholders(dialect, width)})"
-        listed = ", ".join([group] * len(part))
-        if width > 1 and dialect == "sqlite":
-            listed = "VALUES " + listed
-        statement = sql.replace("{keys}", listed).replace("{}", one)
+        if width == 1:
+            listed = ", ".join(["?"] * len(part))
+        else:
+            listed = "VALUES " + ", ".join([f"({_placeholders('sqlite', width)})"] * len(part))
+        statement = sql.replace("{keys}", listed).replace("{}", "?")
         parameters = values + tuple(value for key in part for value in key)
         cursor.execute(statement, parameters)
         found.extend(cursor.fetchall())
         part = list(islice(remaining, 1))
     cursor.close()
     return found
+
+
+def _select_by_arrays(connection: Connection, sql: str, keys: list[Values], values: Values) -> list[Values]:
+    arrays = ", ".join(f"%s::{_KEY_ARRAYS[type(value)]}" for value in keys[0])
+    listed = f"SELECT * FROM unnest({arrays})"  # noqa: S608
+    statement = sql.replace("{keys}", listed).replace("{}", "%s")
+    cursor = _cursor(connection)
+    try:
+        cursor.execute(statement, [*values, *(list(column) for column in zip(*keys, strict=True))])
+        found: list[Values] = cursor.fetchall()
+        return found
+    finally:
+        cursor.close()
 
 
 def _cursor(connection: Connection) -> Any:

@@ -6,9 +6,9 @@ Does not: repair. A violation names the row, so that a person can look.
 """
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, Row, func, select
 
 from surge_backend.db.schema import accounts, entries, transfers
 from surge_backend.ledger.posting import AMOUNT_MAX, content_hash, transfer_id
@@ -66,26 +66,29 @@ def _accounts(connection: Connection) -> Iterator[str]:
 
 def _transfers(connection: Connection) -> Iterator[str]:
     """Both tables in one order, so that memory holds one transfer at a time."""
-    legs = connection.execute(
+    all_legs = (
         select(entries.c.ordinal, entries.c.transfer_id, entries.c.account_id, entries.c.amount)
         .order_by(entries.c.ordinal, entries.c.transfer_id, entries.c.position)
         .execution_options(yield_per=1_000)
     )
-    leg = legs.fetchone()
-    heads = connection.execute(
-        select(transfers).order_by(transfers.c.ordinal).execution_options(yield_per=1_000)
-    )
-    for head in heads:
-        own = []
-        while leg is not None and leg.transfer_id == head.id and leg.ordinal == head.ordinal:
-            own.append((leg.account_id, leg.amount))
-            leg = legs.fetchone()
-        name = f"transfer {head.id.hex()}"
-        if sum(amount for _, amount in own) != 0 or len(own) < 2:
-            yield f"{name}: its {len(own)} entries sum to {sum(amount for _, amount in own)}"
-        if head.id != transfer_id(head.kind, head.reference):
-            yield f"{name}: its id doesn't follow from what it is for"
-        if head.content_hash != content_hash(head.kind, head.reference, own):
-            yield f"{name}: its entries are not those that were posted"
-    if leg is not None:
-        yield f"entries of transfer {leg.transfer_id.hex()} belong to no transfer in their order"
+    all_heads = select(transfers).order_by(transfers.c.ordinal).execution_options(yield_per=1_000)
+    with connection.execute(all_legs) as legs, connection.execute(all_heads) as heads:
+        leg = legs.fetchone()
+        for head in heads:
+            own = []
+            while leg is not None and leg.transfer_id == head.id and leg.ordinal == head.ordinal:
+                own.append((leg.account_id, leg.amount))
+                leg = legs.fetchone()
+            yield from _transfer(head, own)
+        if leg is not None:
+            yield f"entries of transfer {leg.transfer_id.hex()} belong to no transfer in their order"
+
+
+def _transfer(head: Row[Any], own: list[tuple[str, int]]) -> Iterator[str]:
+    name = f"transfer {head.id.hex()}"
+    if sum(amount for _, amount in own) != 0 or len(own) < 2:
+        yield f"{name}: its {len(own)} entries sum to {sum(amount for _, amount in own)}"
+    if head.id != transfer_id(head.kind, head.reference):
+        yield f"{name}: its id doesn't follow from what it is for"
+    if head.content_hash != content_hash(head.kind, head.reference, own):
+        yield f"{name}: its entries are not those that were posted"

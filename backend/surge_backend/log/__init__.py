@@ -4,6 +4,6 @@
 entries.
 """
 
-from surge_backend.log.merkle_log import Appended, MerkleLog
+from surge_backend.log.merkle_log import Appended, MerkleLog, has_head
 
-__all__ = ("Appended", "MerkleLog")
+__all__ = ("Appended", "MerkleLog", "has_head")

@@ -53,6 +53,11 @@ class Appended:
     receipt: bytes
 
 
+def has_head(connection: Connection) -> bool:
+    """Whether a log was ever opened here."""
+    return connection.execute(select(log_heads.c.tree_size).limit(1)).first() is not None
+
+
 class MerkleLog:
     """The log under one Ed25519 key, given as its 32-byte seed."""
 
@@ -78,7 +83,7 @@ class MerkleLog:
 
         Raises LogForked.
         """
-        if connection.execute(select(log_heads.c.tree_size).limit(1)).first() is None:
+        if not has_head(connection):
             self._store_head(connection, TreeHead(0, EMPTY_ROOT, now_ms))
         self.check(connection, CHECK_TAIL)
 
