@@ -16,6 +16,10 @@ import pytest
 
 from surge_cli.micropython import Interpreter, find_micropython
 
+sys.path.insert(0, str(Path(__file__).parent / "support"))
+
+from postgresql_server import SHARED_PROCESSES, PostgresServer, running_server
+
 IN_CI = os.environ.get("CI", "").lower() not in ("", "0", "false")
 FUZZ_EXAMPLES_DEFAULT = 100
 
@@ -38,6 +42,13 @@ hypothesis.settings.load_profile("surge")
 def micropython() -> Interpreter:
     """A real MicroPython that can run the firmware."""
     return find_micropython()
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgresServer]:
+    """A PostgreSQL for the whole session: a test takes a database of its own, from `postgresql.database`."""
+    with running_server() as server:
+        yield server
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -74,7 +85,8 @@ def _fail(report: pytest.TestReport | pytest.CollectReport) -> None:
 def _no_process_left_behind() -> Iterator[None]:
     before = _running_children()
     yield
-    left = {pid: command for pid, command in _running_children().items() if pid not in before}
+    kept = before.keys() | SHARED_PROCESSES
+    left = {pid: command for pid, command in _running_children().items() if pid not in kept}
     for pid in left:
         os.kill(pid, signal.SIGKILL)
     if left:

@@ -2,10 +2,20 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
+from databases import (
+    KINDS,
+    POSTGRESQL,
+    SQLITE,
+    TEMPLATE,
+    NewDatabase,
+    fill_template,
+    new_postgresql,
+    sqlite_url,
+)
+from postgresql_server import PostgresServer
 from sqlalchemy import Connection, insert, select
 
 from surge_backend.db import migrations
@@ -210,9 +220,9 @@ def _all_rows(connection: Connection, table: Any) -> list[Any]:
     return sorted((tuple(row) for row in connection.execute(select(table))), key=repr)
 
 
-def open_world(path: Path, limits: VerifyLimits | None = None) -> World:
-    """A backend on the database at ``path``."""
-    database = open_engine(str(path), busy_timeout_ms=50)
+def open_world(url: str, limits: VerifyLimits | None = None) -> World:
+    """A backend on the database at ``url``, which may be empty."""
+    database = open_engine(url, busy_timeout_ms=50)
     migrations.upgrade(database)
     log = MerkleLog(LOG_SEED)
     vault = SecretVault(bytes(32))
@@ -223,21 +233,59 @@ def open_world(path: Path, limits: VerifyLimits | None = None) -> World:
     return World(database, log, vault, Ingest(database, log, vault.open, limits or VerifyLimits()))
 
 
+@pytest.fixture(scope="session")
+def template(postgresql: PostgresServer) -> str:
+    """The name of a PostgreSQL database with this version's tables, to copy from."""
+    postgresql.add_template(TEMPLATE, fill_template)
+    return TEMPLATE
+
+
+@pytest.fixture(params=KINDS)
+def database_kind(request: pytest.FixtureRequest) -> str:
+    """Runs the test on each kind of database."""
+    return str(request.param)
+
+
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
+def new_database(database_kind: str, request: pytest.FixtureRequest) -> NewDatabase:
+    """``with new_database() as url:`` is a database of its own; PostgreSQL's has the tables already."""
+    if database_kind == SQLITE:
+        return sqlite_url
+    return new_postgresql(request.getfixturevalue("postgresql"), request.getfixturevalue("template"))
+
+
+@pytest.fixture
+def database_url(new_database: NewDatabase) -> Iterator[str]:
+    """The URL of the test's own database."""
+    with new_database() as url:
+        yield url
+
+
+@pytest.fixture
+def empty_url(database_kind: str, request: pytest.FixtureRequest) -> Iterator[str]:
+    """The URL of a database without tables."""
+    made = sqlite_url
+    if database_kind == POSTGRESQL:
+        made = new_postgresql(request.getfixturevalue("postgresql"), "template0")
+    with made() as url:
+        yield url
+
+
+@pytest.fixture
+def world(database_url: str) -> Iterator[World]:
     """A fresh backend."""
-    world = open_world(tmp_path / "surge.db")
+    world = open_world(database_url)
     yield world
     world.database.close()
 
 
 @pytest.fixture
-def reopen(tmp_path: Path) -> Iterator[Any]:
+def reopen(database_url: str) -> Iterator[Any]:
     """``reopen(world)``: the same database, as a process that has just started sees it."""
     opened = []
 
     def again(world: World, limits: VerifyLimits | None = None) -> World:
-        fresh = open_world(tmp_path / "surge.db", limits)
+        fresh = open_world(database_url, limits)
         fresh.now_ms, fresh.made = world.now_ms, world.made
         opened.append(fresh)
         return fresh
@@ -249,5 +297,5 @@ def reopen(tmp_path: Path) -> Iterator[Any]:
 
 @pytest.fixture(scope="session")
 def open_at() -> Any:
-    """``open_at(path)``: one more backend, for tests that need many."""
+    """``open_at(url)``: one more backend, for tests that need many."""
     return open_world

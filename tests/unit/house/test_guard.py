@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -38,6 +39,7 @@ def test_uses_a_modules_server(server): assert server.poll() is None
 def run_suite(folder: Path, ci: str) -> dict[str, int]:
     """pytest's counts for SUITE, run under the repository's own conftest and settings."""
     (folder / "conftest.py").write_text((REPOSITORY / "tests" / "conftest.py").read_text())
+    shutil.copytree(REPOSITORY / "tests" / "support", folder / "support")
     (folder / "test_suite.py").write_text(SUITE)
     report = folder / "report.xml"
     command = [sys.executable, "-m", "pytest", "-q", "-c", str(REPOSITORY / "pyproject.toml")]

@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
+from databases import SQLITE
 
 from surge_backend.api.application import make_application
 from surge_backend.api.fields import encode_base64url
@@ -160,17 +161,26 @@ class World:
 
 
 @pytest.fixture
+def database_kind(request: pytest.FixtureRequest) -> str:
+    """SQLite, unless a test is parametrised by it: most of what is tested here never gets to the database."""
+    return str(getattr(request, "param", SQLITE))
+
+
+@pytest.fixture
 def settings_text() -> str:
     """Settings beyond the defaults; a test module may have its own fixture of this name."""
     return "[limits]\npublic_burst = 100000\nenrolment_burst = 100000\n"
 
 
 @pytest.fixture
-async def world(tmp_path: Path, settings_text: str) -> AsyncIterator[World]:
+async def world(tmp_path: Path, settings_text: str, database_url: str) -> AsyncIterator[World]:
     logs = io.StringIO()
     set_up_logging("debug", json=False, stream=logs)
     config = tmp_path / "backend.toml"
-    config.write_text(settings_text)
+    url_file = tmp_path / "database.url"
+    url_file.write_text(database_url)
+    url_file.chmod(0o600)
+    config.write_text(f"storage.database_url_file = '{url_file}'\n" + settings_text)
     initialise(config)
     settings = read_settings(config, {})
     admin = bearer(settings.storage.admin_token_path.read_text().strip())

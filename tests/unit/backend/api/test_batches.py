@@ -2,9 +2,9 @@
 
 import hashlib
 import os
-from contextlib import contextmanager
 
 import pytest
+from databases import KINDS, full_disk
 from sqlalchemy import select
 
 from surge_backend.db.schema import batches
@@ -20,6 +20,8 @@ from surge_wire.submission import decode_submission, verify_submission
 from surge_wire.verdicts import ACCEPTED, BAD_MAC, DUPLICATE, MALFORMED, UNKNOWN_DEVICE
 
 from .conftest import Device, Gateway, World, is_problem
+
+pytestmark = pytest.mark.parametrize("database_kind", KINDS, indirect=True)
 
 
 def verify(gateway: Gateway, answer: bytes, report_count: int, seq: int = 0):  # type: ignore[no-untyped-def]
@@ -207,34 +209,17 @@ async def test_an_oversize_batch_is_refused_before_it_is_read(world: World) -> N
 
 
 @pytest.mark.threat(15)
-async def test_a_full_disk_is_503_shows_in_health_and_heals(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_full_disk_is_503_shows_in_health_and_heals(world: World) -> None:
     _, owner = await world.owner()
     gateway, device = await world.gateway(owner), await world.device(owner)
-    database = world.services.database
     envelope = gateway.batch([device.report()])
-    with database.read() as connection:  # a bound on the file's pages is a full disk to SQLite
-        pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
-    real_write = type(database).write
-
-    @contextmanager
-    def full(self):  # type: ignore[no-untyped-def]
-        with real_write(self) as connection:
-            connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
-            connection.exec_driver_sql("CREATE TABLE filler AS SELECT randomblob(100000) AS bytes")
-            yield connection
-
-    monkeypatch.setattr(type(database), "write", full)
-    answer = await world.post_batch(gateway, envelope)
-    is_problem(answer, 503, "store_full")
-    assert answer.headers["retry-after"]
-    health = await world.client.get("/healthz")
-    assert health.status_code == 503
-    assert "store_full" in health.json()["database"]["detail"]
-    monkeypatch.undo()
-    with database.write() as connection:
-        connection.exec_driver_sql("PRAGMA max_page_count = 1073741823")
+    with full_disk(world.services.database):
+        answer = await world.post_batch(gateway, envelope)
+        is_problem(answer, 503, "store_full")
+        assert answer.headers["retry-after"]
+        health = await world.client.get("/healthz")
+        assert health.status_code == 503
+        assert "store_full" in health.json()["database"]["detail"]
     assert (await world.post_batch(gateway, envelope)).status_code == 201
     assert (await world.client.get("/healthz")).status_code == 200
 

@@ -1,13 +1,15 @@
 """Every error is problem details, whatever goes wrong, and nothing of a secret comes back in it."""
 
 import asyncio
-import sqlite3
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
+from contextlib import ExitStack
 
 import pytest
+from databases import KINDS
 
 from surge_backend.api.bounds import JSON_BODY_LEN_MAX, BodyBounds
 from surge_backend.api.edge import Edge
+from surge_backend.db.engine import open_engine
 from surge_backend.metrics import Metrics
 from surge_wire.limits import BATCH_LEN_MAX
 
@@ -197,28 +199,22 @@ async def test_a_defect_answers_500_without_its_text_and_is_in_the_log(
 @pytest.fixture
 def settings_text() -> str:
     return (
-        "[storage]\nbusy_timeout_ms = 100\n"
+        "storage.busy_timeout_ms = 100\n"
         "[limits]\npublic_burst = 5\npublic_per_second = 1\nenrolment_burst = 4\nenrolment_per_second = 1\n"
         "failed_token_burst = 3\nfailed_token_per_second = 1\n"
     )
 
 
-@pytest.fixture
-def locked(world: World) -> Iterator[sqlite3.Connection]:
-    """Another process's connection that holds the write lock."""
-    path = world.services.database.engine.url.database
-    assert path is not None
-    connection = sqlite3.connect(path, isolation_level=None)
-    connection.execute("BEGIN IMMEDIATE")
-    yield connection
-    connection.close()
-
-
-async def test_a_locked_database_is_503_and_passes(world: World, locked: sqlite3.Connection) -> None:
+@pytest.mark.parametrize("database_kind", KINDS, indirect=True)
+async def test_a_locked_database_is_503_and_passes(world: World, database_url: str) -> None:
+    other = open_engine(database_url)
+    locked = ExitStack()
+    locked.enter_context(other.write())
     answer = await world.client.post("/v1/owners", json={"name": "Ada"}, headers=world.admin)
     problem = is_problem(answer, 503, "store_busy")
     assert answer.headers["retry-after"] == str(problem["retry_after_s"])
-    locked.execute("ROLLBACK")
+    locked.close()
+    other.close()
     assert (
         await world.client.post("/v1/owners", json={"name": "Ada"}, headers=world.admin)
     ).status_code == 201

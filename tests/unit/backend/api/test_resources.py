@@ -1,6 +1,7 @@
 """Owners, tokens, enrolment, gateways, devices, ledger, telemetry: what each resource answers."""
 
 import pytest
+from databases import KINDS
 
 from surge_backend.api.fields import decode_base64url, encode_base64url
 from surge_backend.settings import TelemetrySettings
@@ -10,6 +11,8 @@ from surge_wire.hkdf import INFO_COMMAND, derive_key
 from surge_wire.senml import make_record
 
 from .conftest import World, bearer, is_problem
+
+pytestmark = pytest.mark.parametrize("database_kind", KINDS, indirect=True)
 
 KEY = encode_base64url(ed25519.public_key(b"\x42" * 32))
 

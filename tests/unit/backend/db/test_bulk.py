@@ -1,7 +1,6 @@
 """Many rows at once: as many as a full batch has, in statements that the database takes."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from sqlalchemy import BigInteger, Column, MetaData, String, Table
@@ -29,8 +28,8 @@ COUNT = 20_000  # more than one statement takes
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    database = open_engine(str(tmp_path / "bulk.db"))
+def database(empty_url: str) -> Iterator[Database]:
+    database = open_engine(empty_url)
     with database.write() as connection:
         things.create(connection)
     yield database

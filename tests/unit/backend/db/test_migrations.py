@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from databases import NewDatabase
 from sqlalchemy import inspect, text
 
 from surge_backend.db import migrations
@@ -14,8 +15,8 @@ from surge_backend.errors import DatabaseNotReady, DatabaseTooNew
 
 
 @pytest.fixture
-def database(tmp_path: Path):
-    database = open_engine(f"sqlite:///{tmp_path / 'surge.db'}")
+def database(empty_url: str):
+    database = open_engine(empty_url)
     yield database
     database.close()
 
@@ -30,8 +31,9 @@ def test_migrations_make_the_tables_of_the_schema(database: Database):
         assert compare_metadata(context, metadata) == []
 
 
-def test_migrated_tables_have_the_schemas_checks_and_storage(database: Database, tmp_path: Path):
+def test_migrated_tables_have_the_schemas_checks_and_storage(tmp_path: Path):
     """What Alembic's comparison leaves out: CHECKs, WITHOUT ROWID, AUTOINCREMENT."""
+    database = open_engine(f"sqlite:///{tmp_path / 'migrated.db'}")
     migrations.upgrade(database)
     made = open_engine(f"sqlite:///{tmp_path / 'made.db'}")
     with made.write() as connection:
@@ -48,6 +50,39 @@ def test_migrated_tables_have_the_schemas_checks_and_storage(database: Database,
 
     assert statements(database) == statements(made)
     made.close()
+    database.close()
+
+
+def test_migrated_tables_have_the_schemas_checks_and_keys(new_database: NewDatabase):
+    """The same by what the database says of itself, which is all that PostgreSQL keeps."""
+    with new_database() as migrated_url, new_database() as made_url:
+        migrated, made = open_engine(migrated_url), open_engine(made_url)
+        migrations.upgrade(migrated)
+        with made.write() as connection:
+            metadata.drop_all(connection)
+            metadata.create_all(connection)
+        assert constraints(migrated) == constraints(made)
+        made.close()
+        migrated.close()
+
+
+def constraints(database: Database) -> dict[str, set[str]]:
+    with database.read() as connection:
+        seen = inspect(connection)
+        return {
+            table: {
+                repr(found)
+                for find in (
+                    seen.get_check_constraints,
+                    seen.get_foreign_keys,
+                    seen.get_unique_constraints,
+                    seen.get_indexes,
+                )
+                for found in find(table)
+            }
+            | {repr(seen.get_pk_constraint(table))}
+            for table in metadata.tables
+        }
 
 
 def test_upgrade_twice_changes_nothing(database: Database):

@@ -1,14 +1,15 @@
 """A batch in, one transaction, one answer out: what is stored, what is paid, and what a repetition gets."""
 
 import hashlib
-import sqlite3
 import threading
 from typing import Any
 
 import pytest
+from databases import full_disk
 from sqlalchemy import select, text, update
 
 from surge_backend.db import schema
+from surge_backend.db.engine import open_engine
 from surge_backend.db.schema import (
     accounts,
     alarms,
@@ -350,15 +351,13 @@ def test_a_wrong_master_key_decides_nothing(world: Any):
 
 
 @pytest.mark.threat(15)
-def test_a_locked_database_stores_nothing_and_the_batch_passes_later(world: Any, tmp_path: Any):
+def test_a_locked_database_stores_nothing_and_the_batch_passes_later(world: Any, database_url: str):
     gateway, device = world.gateway(), world.device()
     envelope = gateway.seal([device.next()])
     before = world.snapshot()
-    other = sqlite3.connect(tmp_path / "surge.db", isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
-    with pytest.raises(StoreBusy):
+    other = open_engine(database_url)
+    with other.write(), pytest.raises(StoreBusy):
         world.submit(gateway, envelope)
-    other.execute("ROLLBACK")
     other.close()
     assert world.snapshot() == before
     assert world.submit(gateway, envelope).settlement.verdicts() == [0]
@@ -370,18 +369,10 @@ def test_a_full_disk_stores_nothing_and_the_batch_passes_later(world: Any):
     envelope = gateway.seal([device.next(samples=60) for _ in range(300)])
     before = world.snapshot()
 
-    def limit(pages: int) -> None:
-        world.database.engine.dispose()  # one connection from here on, and it keeps the limit
-        with world.database.engine.connect() as connection:
-            connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
-
-    with world.database.read() as connection:
-        pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
-    limit(pages + 5)
-    with pytest.raises(StoreFull, match="make room"):
-        world.submit(gateway, envelope)
-    assert world.snapshot() == before
-    limit(1_000_000)
+    with full_disk(world.database):
+        with pytest.raises(StoreFull, match="make room"):
+            world.submit(gateway, envelope)
+        assert world.snapshot() == before
     assert world.submit(gateway, envelope).settlement.rejections == []
 
 

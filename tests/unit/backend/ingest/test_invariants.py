@@ -1,11 +1,11 @@
 """The invariants hold after honest and hostile batches alike, and each check notices when its rule is
 broken."""
 
-import sqlite3
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from databases import POSTGRESQL, NewDatabase, sqlite_url, vandalise
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from surge_backend.invariants import check_all, check_invariants
@@ -67,23 +67,20 @@ def test_a_rejected_report_counts_as_answered_and_a_lost_one_does_not(world: Any
         ("DELETE FROM transfers", "transfers_deterministic"),
         ("UPDATE transfers SET log_index = log_index + 1", "transfers_deterministic"),
         ("UPDATE transfers SET content_hash = zeroblob(32)", "transfers_deterministic"),
-        ("UPDATE batches SET settlement = x'00' WHERE log_index = 4", "transfers_deterministic"),
-        ("UPDATE batches SET settlement = x'00' WHERE log_index = 4", "log_consistent"),
+        ("UPDATE batches SET settlement = zeroblob(1) WHERE log_index = 4", "transfers_deterministic"),
+        ("UPDATE batches SET settlement = zeroblob(1) WHERE log_index = 4", "log_consistent"),
         ("UPDATE log_heads SET root = zeroblob(32) WHERE tree_size = 3", "log_consistent"),
         ("UPDATE log_nodes SET hash = zeroblob(32) WHERE level = 2", "log_consistent"),
         ("UPDATE accounts SET balance = -1 WHERE kind = 'owner'", "no_negative_balances"),
     ],
 )
-def test_damage_breaks_the_invariant(world: Any, tmp_path: Any, damage: str, name: str):
+def test_damage_breaks_the_invariant(world: Any, damage: str, name: str):
     busy(world)
-    vandal = sqlite3.connect(tmp_path / "surge.db")  # foreign keys are off by default
-    vandal.execute("PRAGMA ignore_check_constraints = ON")
-    vandal.execute(damage)
-    vandal.commit()
-    vandal.close()
+    vandalise(world.database, damage)
     assert name in broken(world)
 
 
+Steps = list[tuple[int, list[tuple[int, int, int]]]]
 steps = st.lists(
     st.tuples(
         st.integers(0, 2),
@@ -95,10 +92,20 @@ steps = st.lists(
 
 @given(steps=steps)
 @settings(max_examples=30)
-def test_all_hold_after_any_mix_of_gateways_orders_copies_and_clones(
-    steps: list[tuple[int, list[tuple[int, int, int]]]], tmp_path_factory: Any, open_at: Any
-):
-    world = open_at(tmp_path_factory.mktemp("walk") / "surge.db")
+def test_all_hold_after_any_mix_of_gateways_orders_copies_and_clones(steps: Steps, open_at: Any):
+    with sqlite_url() as url:
+        walk(open_at(url), steps)
+
+
+@pytest.mark.parametrize("database_kind", [POSTGRESQL], indirect=True)
+@given(steps=steps)
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_all_hold_on_postgresql_too(steps: Steps, new_database: NewDatabase, open_at: Any):
+    with new_database() as url:
+        walk(open_at(url), steps)
+
+
+def walk(world: Any, steps: Steps) -> None:
     gateways = [world.gateway() for _ in range(3)]
     boards = [world.device() for _ in range(3)]
     counted: dict[tuple[str, int], int] = {}

@@ -2,10 +2,10 @@
 
 import hashlib
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection, insert, select, text, update
+from databases import sqlite_url, vandalise
+from sqlalchemy import Connection, insert, select, update
 
 from surge_backend.db import migrations
 from surge_backend.db.engine import Database, open_engine
@@ -28,8 +28,8 @@ A, B, C = ("owner:" + owner for owner in OWNERS)
 HASH = bytes(range(32))
 
 
-def open_ledger(folder: Path) -> Database:
-    database = open_engine(str(folder / "ledger.db"))
+def open_ledger(url: str) -> Database:
+    database = open_engine(url)
     migrations.upgrade(database)
     with database.write() as connection:
         for owner in OWNERS:
@@ -40,8 +40,8 @@ def open_ledger(folder: Path) -> Database:
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    database = open_ledger(tmp_path)
+def database(database_url: str) -> Iterator[Database]:
+    database = open_ledger(database_url)
     yield database
     database.close()
 
@@ -143,25 +143,38 @@ def test_what_a_transfer_is_for_is_checked(database: Database, change: str):
         ("DELETE FROM entries WHERE amount > 0", "its 1 entries sum to -30"),
         ("UPDATE transfers SET ordinal = ordinal + 1", "belong to no transfer"),
         ("UPDATE accounts SET carry = 10240000", "out of bounds"),
-        ("UPDATE accounts SET balance = 2.5 WHERE balance > 0", "not an integer"),
     ],
 )
 def test_check_ledger_sees_damage(database: Database, damage: str, words: str):
+    damaged(database, damage, words)
+
+
+def test_check_ledger_sees_a_balance_that_is_no_integer():
+    """As only SQLite would keep it: PostgreSQL's columns have types."""
+    with sqlite_url() as url:
+        database = open_ledger(url)
+        damaged(database, "UPDATE accounts SET balance = 2.5 WHERE balance > 0", "not an integer")
+        database.close()
+
+
+def damaged(database: Database, damage: str, words: str) -> None:
     with database.write() as connection:
         post(connection, Transfer("batch", HASH, (("issuance", -30), (A, 30)), 5))
-    with database.write() as connection:
-        connection.execute(text(damage))
+    vandalise(database, damage)
+    with database.read() as connection:
         assert any(words in violation for violation in check_ledger(connection))
 
 
 def test_an_account_below_zero_is_seen_and_the_database_refuses_it_too(database: Database):
-    with database.write() as connection:
-        connection.exec_driver_sql("PRAGMA ignore_check_constraints = ON")
-        connection.execute(update(accounts).where(accounts.c.id == A).values(balance=-1))
-        assert [A in line for line in negative_accounts(connection)] == [True]
-        connection.exec_driver_sql("PRAGMA ignore_check_constraints = OFF")
-        with pytest.raises(Exception, match="balance_sign"):
+    def set_below_zero() -> None:
+        with database.write() as connection:
             connection.execute(update(accounts).where(accounts.c.id == B).values(balance=-1))
+
+    with pytest.raises(Exception, match="balance_sign"):
+        set_below_zero()
+    vandalise(database, f"UPDATE accounts SET balance = -1 WHERE id = '{A}'")
+    with database.read() as connection:
+        assert [A in line for line in negative_accounts(connection)] == [True]
 
 
 def test_carries_are_kept(database: Database):

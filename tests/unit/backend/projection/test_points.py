@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from surge_backend.db.bulk import execute
 from surge_backend.projection import StoredCursor, StoredPoints, make_projector
 from surge_backend.projection.times import (
     SPOOLED_MS_MAX,
@@ -175,7 +176,7 @@ async def test_a_device_that_moves_later_does_not_change_the_past(world: Any):
     world.send(gateway, windows=[Window(device.id, "t", "Cel", 1, 2, 1, 1, 1.0, 1)])
     before = await read_all(world)
     with world.database.write() as connection:
-        connection.exec_driver_sql("UPDATE devices SET gateway_id = ?", (gateway.id,))
+        execute(connection, "UPDATE devices SET gateway_id = {}", gateway.id)
     assert before == await read_all(world) == [(1, [])]
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pytest
 
@@ -76,8 +75,8 @@ class Registry:
 
 
 @pytest.fixture
-def registry(tmp_path: Path) -> Iterator[Registry]:
-    database = open_engine(f"sqlite:///{tmp_path / 'surge.db'}")
+def registry(database_url: str) -> Iterator[Registry]:
+    database = open_engine(database_url)
     upgrade(database)
     yield Registry(database)
     database.close()
