@@ -61,13 +61,15 @@ def say(line: str) -> None:
 
 
 async def publisher(port: int, work: list[Part], acks: bool) -> None:
-    """For each wave: publishes it, says "published", and with ``acks`` when the last one came; goes on when
-    it is told to on stdin.
+    """Connects; for each wave, when it is told to on stdin: publishes it, says "published", and with ``acks``
+    when the last one came.
     """
     fleet = Fleet(part.device_id for part in work)
     await fleet.open(port)
     sent = 0
+    say("connected")
     for wave in waves_of(work):
+        await asyncio.to_thread(sys.stdin.readline)
         devices = [fleet.connections[index] for index, _ in wave]
         for connection, (_, reports) in zip(devices, wave, strict=True):
             connection.publish(*reports)
@@ -77,7 +79,6 @@ async def publisher(port: int, work: list[Part], acks: bool) -> None:
         if acks:
             count = await fleet.until_acknowledged(sent)
             say(json.dumps({"reports": count, "at_s": fleet.last_ack_s}))
-        await asyncio.to_thread(sys.stdin.readline)
 
 
 def waves_of(work: list[Part]) -> Iterator[list[tuple[int, list[bytes]]]]:
@@ -149,9 +150,12 @@ def measure_waves(
         try:
             assert publishing.stdin is not None
             assert publishing.stdout is not None
+            publishing.stdout.readline()
             for end in ends:
                 os.kill(receiver, signal.SIGSTOP)
                 try:
+                    publishing.stdin.write("go on\n")
+                    publishing.stdin.flush()
                     if publishing.stdout.readline() != "published\n":
                         raise SystemExit("the publisher failed")
                 finally:
@@ -164,8 +168,6 @@ def measure_waves(
                 if ended["reports"] != end:
                     raise SystemExit(f"{ended['reports']} of {end} reports came through")
                 total_s += ended["at_s"] - began_s
-                publishing.stdin.write("go on\n")
-                publishing.stdin.flush()
             publishing.wait()
         finally:
             publishing.kill()

@@ -7,6 +7,7 @@ would refuse a flood from a few devices.
 
 import contextlib
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -132,3 +133,10 @@ def _surge(*arguments: str) -> None:
     subprocess.run(
         [sys.executable, "-m", "surge_cli", *arguments], check=True, env=environment(), stdout=sys.stderr
     )
+
+
+def free_port() -> int:
+    """A TCP port of this machine that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind((fleet.HOST, 0))
+        return int(probe.getsockname()[1])

@@ -105,7 +105,7 @@ BENCHES = (
                 sizes=("1000", "10000"),
             ),
         ),
-        quick=("--devices", "1000"),
+        quick=("--devices", "1000", "--rounds", "3"),
     ),
     Bench(
         "device_report",

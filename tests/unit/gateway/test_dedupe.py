@@ -17,6 +17,7 @@ from surge_gateway.dedupe import (
     DeviceSeqs,
     SeqSet,
 )
+from surge_wire.limits import UINT32_MAX
 
 seqs = st.lists(st.integers(0, 120), max_size=100)
 
@@ -54,6 +55,7 @@ def test_only_the_first_of_each_name_is_new(events: list[tuple[int, str]]) -> No
     boot = BootSeqs(1)
     pending: set[int] = set()
     durable: set[int] = set()
+    first: dict[int, int] = {}
     for seq, event in events:
         if event == "durable":
             if seq in pending:
@@ -67,7 +69,8 @@ def test_only_the_first_of_each_name_is_new(events: list[tuple[int, str]]) -> No
             assert judgement == NEW
             boot.note_pending(seq, fingerprint)
             pending.add(seq)
-        elif boot.fingerprints[seq] != fingerprint:
+            first[seq] = fingerprint
+        elif first[seq] != fingerprint:
             assert judgement == CONFLICT
         else:
             assert judgement == (DUPLICATE if seq in durable else PENDING)
@@ -79,6 +82,16 @@ def test_other_bytes_pass_as_a_duplicate_once_the_fingerprint_is_forgotten() -> 
         boot.note_recovered(seq, seq)
     assert boot.judge(0, 999) == DUPLICATE
     assert boot.judge(1, 999) == CONFLICT
+
+
+def test_a_ring_holds_the_newest_of_any_64_seqs_in_a_row() -> None:
+    boot = BootSeqs(1)
+    start = UINT32_MAX - 3 * FINGERPRINTS_MAX
+    for seq in range(start, UINT32_MAX + 1):
+        boot.note_recovered(seq, -seq)
+    for seq in range(UINT32_MAX + 1 - FINGERPRINTS_MAX, UINT32_MAX + 1):
+        assert boot.judge(seq, -seq) == DUPLICATE
+        assert boot.judge(seq, -seq - 1) == CONFLICT
 
 
 def test_a_device_forgets_its_oldest_boot_at_the_bound() -> None:
