@@ -8,20 +8,18 @@ says so.
 
 import argparse
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import BinaryIO
 
-from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError
 
 from surge_backend.audit import items
+from surge_backend.audit.device_keys import report_keys
 from surge_backend.audit.exporting import Source, export_parts
 from surge_backend.audit.fetching import fetch_frames, open_backend
 from surge_backend.audit.framing import ExportUnreadable, frame
 from surge_backend.audit.remembering import format_device_keys
-from surge_backend.db.engine import Database
-from surge_backend.db.schema import devices
 from surge_backend.errors import BackendError
 from surge_backend.keys import SealError, read_log_key, read_master_key
 from surge_backend.opening import as_user_error, opened_database, shown_url, unusable
@@ -30,7 +28,6 @@ from surge_backend.upkeep import wall_clock_ms
 from surge_backend.verify.limits import DEFAULT_LIMITS
 from surge_cli.auditor import read_token
 from surge_host.errors import UserError
-from surge_wire.hkdf import INFO_REPORT, derive_key
 
 SUMMARY = "Write everything that a backend decided to a file, for `surge verify` or anyone else to check."
 
@@ -86,7 +83,11 @@ def _export_database(settings: Settings, out: Path, device_keys_out: Path | None
         try:
             _write(out, export_parts(source, items.FULL))
             if device_keys_out is not None:
-                _write(device_keys_out, format_device_keys(_report_keys(settings, database)))
+                vault = read_master_key(settings.storage.master_key_path)
+                _write(device_keys_out, format_device_keys(report_keys(vault, database)))
+        except SealError as error:
+            place = str(settings.storage.master_key_path)
+            raise UserError(str(error), place, "put the right master key there") from error
         except BackendError as error:
             raise as_user_error(error, shown_url(database)) from error
         except DBAPIError as error:
@@ -95,19 +96,6 @@ def _export_database(settings: Settings, out: Path, device_keys_out: Path | None
     if device_keys_out is not None:
         print(f"{device_keys_out} has the devices' report keys: who reads it can forge reports.")
     return 0
-
-
-def _report_keys(settings: Settings, database: Database) -> Iterator[tuple[str, bytes]]:
-    vault = read_master_key(settings.storage.master_key_path)
-    query = select(devices.c.id, devices.c.secret_sealed).order_by(devices.c.id)
-    with database.read() as connection:
-        for device_id, sealed in connection.execute(query.execution_options(yield_per=1_000)):
-            try:
-                secret = vault.open(device_id, sealed)
-            except SealError as error:
-                place = str(settings.storage.master_key_path)
-                raise UserError(str(error), place, "put the right master key there") from error
-            yield device_id, derive_key(secret, INFO_REPORT)
 
 
 def _write(path: Path, parts: Iterable[bytes]) -> None:

@@ -45,6 +45,10 @@ class Finding:
     expected: str
     found: str
 
+    def __str__(self) -> str:
+        """On one line."""
+        return f"{self.kind}: {self.what} ({self.where}): expected {self.expected}, found {self.found}"
+
 
 class EnoughFound(Exception):
     """As many lies as were asked for."""

@@ -15,15 +15,22 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
+from surge_backend.audit.device_keys import report_keys
+from surge_backend.audit.direct import verify_database
+from surge_backend.audit.exporting import Source
+from surge_backend.audit.verifying import Options
+from surge_backend.db.engine import Database
 from surge_backend.db.schema import batches
 from surge_backend.invariants import check_all
-from surge_backend.keys import read_log_key
+from surge_backend.keys import read_log_key, read_master_key
 from surge_backend.log import MerkleLog
 from surge_backend.opening import opened_database
 from surge_backend.rebuild import rebuild_telemetry
 from surge_backend.settings import Settings, read_settings, store_settings
 from surge_backend.telemetry.factory import open_store
 from surge_backend.telemetry.store import QUERY_LIMIT_MAX, Sample, TelemetryQuery
+from surge_backend.upkeep import wall_clock_ms
+from surge_backend.verify.limits import DEFAULT_LIMITS
 from surge_cli.demo.intruder import Intrusion, intrude
 from surge_cli.demo.network import Network
 from surge_wire.ed25519 import verifier
@@ -115,6 +122,7 @@ def judge(evidence: Evidence) -> Outcome:
         found.update(check_all(connection, log.verify, acknowledged=evidence.acknowledged))
         found["acknowledged_once"] = found["acknowledged_once"] + _unheard(evidence)
         verified, found["every_receipt_verifies"] = verify_answers(connection, log.public_key)
+        found["an_auditor_agrees"] = audited(settings, database, log.public_key)
     points, found["telemetry_rebuilds_the_same"] = rebuilds_the_same(settings, evidence.device_ids)
     if lag := evidence.stats.get("telemetry_lag"):
         found["telemetry_rebuilds_the_same"] = [f"telemetry was still {lag} log entries behind"]
@@ -147,6 +155,14 @@ def verify_answers(connection: Connection, log_public_key: bytes) -> tuple[int, 
         except DecodeError as error:
             bad.append(f"batch {row.log_index}: {error}")
     return count, bad
+
+
+def audited(settings: Settings, database: Database, log_public_key: bytes) -> list[str]:
+    """What `surge verify` says of an export with the devices' keys: every verdict and micro-credit again."""
+    source = Source(database, log_public_key, wall_clock_ms, DEFAULT_LIMITS)
+    keys = dict(report_keys(read_master_key(settings.storage.master_key_path), database))
+    report = verify_database(source, Options(log_public_key, report_keys=keys))
+    return [str(finding) for finding in report.findings]
 
 
 def _unheard(evidence: Evidence) -> list[str]:
