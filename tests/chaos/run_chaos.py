@@ -22,7 +22,8 @@ from chaos.books import Books, judge
 from chaos.schedule import Pace, disturbances
 from chaos.site import Plan, Site
 from chaos.torment import Torment
-from chaos.verdict import Verdict, leftovers, show
+from chaos.traces import left_on_disk, left_running, too_many_descriptors
+from chaos.verdict import Verdict, show
 
 from surge_host.errors import UserError
 
@@ -43,6 +44,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--gateways", type=int, default=2, metavar="N", help="default 2")
     parser.add_argument("--boards", type=int, default=4, metavar="N", help="MicroPython boards (default 4)")
     parser.add_argument("--devices", type=int, default=100, metavar="N", help="simulated ones (default 100)")
+    parser.add_argument("--influx", action="store_true", help="InfluxDB as the telemetry store, killed too")
     parser.add_argument("--mosquitto", action="store_true", help="external brokers instead of nats-server")
     parser.add_argument(
         "--workers", type=int, default=1, metavar="N", help="backend processes on one database"
@@ -110,6 +112,7 @@ async def chaos(args: argparse.Namespace, seed: int, folder: Path, tell: Callabl
         gateways=args.gateways,
         boards=args.boards,
         mosquitto=args.mosquitto,
+        influx=args.influx,
         workers=args.workers,
     )
     site = Site(plan, tell)
@@ -125,13 +128,18 @@ async def chaos(args: argparse.Namespace, seed: int, folder: Path, tell: Callabl
         await torment.run(schedule, args.kills, args.minutes * 60)
         await site.drain()
         await site.stop()
-        site.failures += leftovers()
+        site.failures += [*left_on_disk(folder), *too_many_descriptors(site.peaks)]
         tell("everything is stopped; checking the books")
         made, wrong = await site.load.made()
         site.failures += wrong
-        books = await judge(folder, site.backend.config, made, site.load.journal.acknowledged_names())
+        books = await judge(
+            folder, site.backend.config, made, site.load.journal.acknowledged_names(), site.load.report_keys()
+        )
     finally:
         await site.stop()
+        if site.store is not None:
+            await site.store.stop()
+    site.failures += left_running()
     return Verdict(site.failures, books, torment.found, site.peaks)
 
 

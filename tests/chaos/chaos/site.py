@@ -20,6 +20,7 @@ import httpx
 from chaos.cable import Cable
 from chaos.load import Load, board_parts
 from chaos.mosquitto import MosquittoPart
+from chaos.store import StorePart
 from surge_backend.settings import read_settings
 from surge_cli.demo.owner import OwnerClient
 from surge_cli.demo.parts import BackendPart, Firmware, GatewayPart, Part
@@ -56,6 +57,7 @@ class Plan:
     device_interval_s: float = 1.0
     mosquitto: bool = False
     workers: int = 1
+    influx: bool = False
 
 
 class Site:
@@ -68,7 +70,13 @@ class Site:
         self.brokers: list[MosquittoPart] = []
         self.cables: list[Cable] = []
         arguments = ("--workers", str(plan.workers)) if plan.workers > 1 else ()
-        self.backend = BackendPart(plan.folder, arguments=arguments, more_environment=BACKEND_ENVIRONMENT)
+        self.store = StorePart(plan.folder) if plan.influx else None
+        self.backend = BackendPart(
+            plan.folder,
+            sections=self.store.backend_sections() if self.store else "",
+            arguments=arguments,
+            more_environment=BACKEND_ENVIRONMENT,
+        )
         self.load = Load(plan.seed, ())
         self.peaks: dict[str, int] = {}  # open file descriptors, the most that each part had
         self._tell = tell
@@ -83,6 +91,9 @@ class Site:
         plan = self.plan
         interpreter = await asyncio.to_thread(find_micropython)
         firmware = Firmware(interpreter, await asyncio.to_thread(build_firmware, plan.folder / "firmware"))
+        if self.store is not None:
+            await self.store.start()
+            await self.until("the telemetry store answers", self.store.ready, START_TIMEOUT_S)
         await self.backend.initialise()
         await self.backend.start()
         await self.until("the backend answers", self.backend.ready, START_TIMEOUT_S)
@@ -113,7 +124,7 @@ class Site:
             f"backend{f' with {plan.workers} workers' if plan.workers > 1 else ''}, {plan.gateways} gateways "
             f"({'Mosquitto' if plan.mosquitto else 'nats-server'}), {plan.boards} boards in MicroPython "
             f"{interpreter.version} with a report each {plan.board_interval_s} s, {plan.devices} simulated "
-            f"devices with one each {plan.device_interval_s} s"
+            f"devices with one each {plan.device_interval_s} s{', InfluxDB' if plan.influx else ''}"
         )
 
     async def _add_gateway(self, index: int, owner: OwnerClient) -> None:
@@ -148,7 +159,8 @@ class Site:
     def parts(self) -> list[Part]:
         """Every process that was started here."""
         boards = [board.part for board in self.load.boards]
-        return [self.backend, *self.brokers, *self.gateways, *boards]
+        stores = [] if self.store is None else [self.store]
+        return [*stores, self.backend, *self.brokers, *self.gateways, *boards]
 
     async def _watch(self) -> None:
         """Write down what ends by itself, and start it again."""
@@ -219,7 +231,7 @@ class Site:
         return stats is not None and stats["telemetry_lag"] == 0
 
     async def stop(self) -> None:
-        """End everything in the order of the flow. Safe to call twice."""
+        """End everything but the telemetry store in the order of the flow. Safe to call twice."""
         if self._watching is not None:
             watching, self._watching = self._watching, None
             watching.cancel()

@@ -64,6 +64,7 @@ class Torment:
             [f"broker-{number}" for number in count],
             [f"board-{number}" for number in range(1, len(site.load.boards) + 1)],
             [f"cable-{number}" for number in count],
+            *([] if site.store is None else [["store"]]),
         ]
 
     async def run(self, schedule: Iterator[Disturbance], kills: int, seconds: float) -> None:
@@ -162,6 +163,8 @@ class Torment:
         site = self._site
         if role == "backend":
             return site.backend
+        if role == "store" and site.store is not None:
+            return site.store
         if role == "gateway":
             return site.gateways[index]
         if role == "broker":
@@ -199,6 +202,8 @@ class Torment:
         site = self._site
         if role == "backend":
             return self._flows_through_backend(await site.stats())
+        if role == "store":
+            return self._flows_into_store
         if role == "board":
             return _flows_from_board(site.load.boards[index])
         status = (
@@ -219,6 +224,10 @@ class Torment:
             return now is not None and size is not None and now["tree_size"] > size["tree_size"]
 
         return flows
+
+    async def _flows_into_store(self) -> bool:
+        now = await self._site.stats()
+        return now is not None and now["telemetry_lag"] == 0 and now["tree_size"] > 0
 
     def _flows_through_gateway(self, index: int, before: dict[str, Any] | None) -> Flows:
         return self._counter_rises(index, before, lambda status: int(status["reports"]["stored"]))

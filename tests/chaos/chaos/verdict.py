@@ -4,10 +4,7 @@ Place in the flow: the last of ``run_chaos``. Judges nothing: a run is good wher
 nothing.
 """
 
-import os
-import signal
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TextIO
 
 from chaos.books import Books
@@ -72,21 +69,3 @@ def show(verdict: Verdict, out: TextIO) -> None:
         f" {books.batches:,} batches, {books.points:,} points: {'all agrees' if verdict.good else 'NOT GOOD'}"
     )
     print("\n".join(lines), file=out, flush=True)
-
-
-def leftovers() -> list[str]:
-    """Processes that are still there although everything was stopped; they are ended now."""
-    found = []
-    for listing in Path("/proc/self/task").glob("*/children"):
-        for pid in listing.read_text().split():
-            try:
-                state = Path("/proc", pid, "stat").read_text().rpartition(")")[2].split()[0]
-                command = Path("/proc", pid, "cmdline").read_text().replace("\0", " ").strip()
-            except OSError:  # it ended meanwhile
-                continue
-            if state == "Z":
-                os.waitpid(int(pid), 0)
-                continue
-            found.append(f"left behind: {command[:200]}")
-            os.kill(int(pid), signal.SIGKILL)
-    return found

@@ -103,7 +103,7 @@ class Link(asyncio.Protocol):
         return self._write(packets.encode_publish(packets.field(topic_text.encode()), payload))
 
     def _write(self, data: bytes) -> bool:
-        if not self.up or self._transport is None:
+        if not self.up or self._transport is None or self._transport.is_closing():
             return False
         self._transport.write(data)
         self._written = True
