@@ -132,9 +132,7 @@ async def chaos(args: argparse.Namespace, seed: int, folder: Path, tell: Callabl
         tell("everything is stopped; checking the books")
         made, wrong = await site.load.made()
         site.failures += wrong
-        books = await judge(
-            folder, site.backend.config, made, site.load.journal.acknowledged_names(), site.load.report_keys()
-        )
+        books = await judge(folder, site.backend.config, made, site.load.journal.acknowledged_names())
     finally:
         await site.stop()
         if site.store is not None:

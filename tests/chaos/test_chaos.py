@@ -33,7 +33,7 @@ def test_ten_kills_and_the_books_agree(tmp_path: Path) -> None:
     assert {row["victim"] for row in found["deeds"] if row["deed"] == "kill"} == {
         "backend", "broker", "board", "gateway",
     }  # fmt: skip
-    assert len(found["checks"]) >= 17
+    assert len(found["checks"]) >= 18
     assert found["reports_accepted"] == found["reports_acknowledged"] > 100
     assert "all agrees" in ran.stderr
 

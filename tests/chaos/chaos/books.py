@@ -15,18 +15,12 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from surge_backend.audit.exporting import Source, export_parts
-from surge_backend.audit.items import FULL
-from surge_backend.audit.verifying import Options, verify_export
-from surge_backend.db.engine import Database
 from surge_backend.db.schema import ACTIVE, alarms, batches, device_boots, devices, rejections
 from surge_backend.invariants import check_all
 from surge_backend.keys import read_log_key
 from surge_backend.log import MerkleLog
 from surge_backend.opening import opened_database
 from surge_backend.settings import read_settings
-from surge_backend.upkeep import wall_clock_ms
-from surge_backend.verify.limits import DEFAULT_LIMITS
 from surge_cli.demo.outcome import rebuilds_the_same, verify_answers
 from surge_cli.demo.parts import run_surge
 from surge_host.errors import UserError
@@ -58,12 +52,10 @@ async def judge(
     config: Path,
     sealed: Mapping[str, Iterable[tuple[int, int]]],
     acknowledged: Iterable[ReportName] = (),
-    report_keys: Mapping[str, bytes] | None = None,
     dishonest: frozenset[str] = frozenset(),
 ) -> Books:
     """``sealed``: of every board the (boot, seq) that it ever made, which must all be in the books.
-    ``acknowledged``: what gateways said they have, of other devices. With ``report_keys`` MACs are verified
-    too. ``dishonest`` devices may be refused."""
+    ``acknowledged``: what gateways said they have, of other devices. ``dishonest`` devices may be refused."""
     made = {(device, boot, seq) for device, names in sealed.items() for boot, seq in names}
     names = made | set(acknowledged)
     settings = read_settings(config)
@@ -75,10 +67,15 @@ async def judge(
         accepted, refused = _read_batches(connection, found)
         _compare(found, names, made, frozenset(sealed), accepted, refused, dishonest)
         found.violations["ends declared are ends made"] = _cut(_wrong_ends(connection, sealed))
-        found.violations["verified without trust"] = _verify(database, folder, log.public_key, report_keys)
         found.violations["nobody looks like a clone"] = _cut(_accused(connection, dishonest))
-    found.violations["surge backend check"] = await _surge_says(
-        folder, "backend", "check", "--config", str(config)
+    backend = ("--config", str(config))
+    export, keys = str(folder / "export"), str(folder / "export.keys")
+    found.violations["surge backend check"] = await _surge_says(folder, "backend", "check", *backend)
+    found.violations["surge export"] = await _surge_says(
+        folder, "export", *backend, "--out", export, "--device-keys-out", keys
+    )
+    found.violations["surge verify"] = await _surge_says(
+        folder, "verify", export, "--device-keys", keys, "--all"
     )
     found.points, found.violations["telemetry rebuilds the same"] = await asyncio.to_thread(
         rebuilds_the_same, settings, sorted({device for device, _, _ in accepted})
@@ -144,22 +141,6 @@ def _compare(
         for name, codes in sorted(refused.items())
         if name[0] not in dishonest and set(codes) != {DUPLICATE}
     )
-
-
-def _verify(
-    database: Database, folder: Path, log_public_key: bytes, report_keys: Mapping[str, bytes] | None
-) -> list[str]:
-    """As a stranger with the log's key would, from an export; with the devices' keys, their MACs too."""
-    path = folder / "export"
-    source = Source(database, log_public_key, wall_clock_ms, DEFAULT_LIMITS)
-    with path.open("wb") as file:
-        file.writelines(export_parts(source, FULL))
-    report = verify_export(
-        path, Options(log_public_key=log_public_key, report_keys=report_keys, findings_max=SHOWN_MAX)
-    )
-    return [
-        f"{one.kind}: {one.what}, {one.where}: {one.expected}, not {one.found}" for one in report.findings
-    ]
 
 
 def _wrong_ends(connection: Connection, sealed: Mapping[str, Iterable[tuple[int, int]]]) -> Iterator[str]:

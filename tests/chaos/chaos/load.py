@@ -15,7 +15,7 @@ from typing import Any
 from chaos.flash import Flash, cut_power
 from surge_backend.settings import Settings
 from surge_cli.demo.owner import OwnerClient
-from surge_cli.demo.parts import BoardPart, Firmware, load_identity
+from surge_cli.demo.parts import BoardPart, Firmware
 from surge_cli.provisioning import write_private
 from surge_cli.simulate.device import Identity
 from surge_cli.simulate.dialler import Address
@@ -24,7 +24,6 @@ from surge_cli.simulate.fleet import Fleet
 from surge_cli.simulate.journal import Journal
 from surge_cli.simulate.member import Pace
 from surge_cli.simulate.plan import Plan, Wrongs
-from surge_wire.hkdf import INFO_REPORT, derive_key
 
 QUIET_INTERVAL_S = 86_400
 DRAIN_TIMEOUT_S = 300
@@ -168,14 +167,6 @@ class Load:
             fleet, self._fleet = self._fleet, None
             await fleet.close()
         await asyncio.gather(*(board.part.stop(signal.SIGTERM) for board in self.boards))
-
-    def report_keys(self) -> dict[str, bytes]:
-        """What a verification checks the devices' MACs with."""
-        keys = {identity.device_id: identity.report_key for identity in self._identities}
-        for board in self.boards:
-            secret = bytes.fromhex(load_identity(board.part.folder)["secret"])
-            keys[board.part.device_id] = derive_key(secret, INFO_REPORT)
-        return keys
 
     async def made(self) -> tuple[Mapping[str, Iterable[tuple[int, int]]], list[str]]:
         """Of every device, once all is stopped, the (boot, seq) that it ever made; and what is wrong with

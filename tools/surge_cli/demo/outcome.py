@@ -176,7 +176,7 @@ def rebuilds_the_same(settings: Settings, device_ids: Iterable[str]) -> tuple[in
     point. Also how many there were."""
     devices = tuple(device_ids)
     before, count = asyncio.run(_telemetry_digest(settings, devices))
-    with contextlib.redirect_stdout(io.StringIO()):
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         rebuild_telemetry(settings)
     after, count_after = asyncio.run(_telemetry_digest(settings, devices))
     if not count:
