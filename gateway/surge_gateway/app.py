@@ -31,6 +31,7 @@ from surge_gateway.counters import Counters
 from surge_gateway.cut import CutLimits, Cutter, cut_verbatim
 from surge_gateway.devices import Devices
 from surge_gateway.dispatch import Dispatch
+from surge_gateway.distrust import Distrust
 from surge_gateway.files import Files, write_atomically
 from surge_gateway.identity import Identity
 from surge_gateway.ingress import Ingress
@@ -89,6 +90,7 @@ class Gateway:
         )
         self.registry.load()
         self.store = self._open_store()
+        self._distrust = Distrust(self.store.quarantine, self.devices)
         self.ingress = Ingress(
             self.devices,
             Quota(settings.ingress.reports_per_s_max, settings.ingress.reports_burst_max),
@@ -198,7 +200,10 @@ class Gateway:
         )
 
     async def _on_disk(self, work: Callable[[], Any]) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._disk, work)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._disk, work)
+        finally:
+            self._distrust.look()
 
     async def _reload_broker(self, credentials: Sequence[DeviceCredential]) -> None:
         if self.broker is not None:

@@ -51,9 +51,12 @@ def reconcile(
     """`(seq, previous)` that the next batch to be sealed gets. Raises ChainError.
 
     The backend may be anywhere from our last confirmed batch to our last sealed one, for answers get lost.
+    After damage (not `confirmed.certain`) its word is taken, and `sealed` holds only what `continues` it.
     """
     if not confirmed.certain:
-        return _after_damage(sealed, backend_next_seq, backend_previous)
+        return (
+            (sealed[-1].seq + 1, sealed[-1].payload_hash) if sealed else (backend_next_seq, backend_previous)
+        )
     if confirmed.next_seq is None and not sealed:
         if backend_previous != FIRST_PREVIOUS:
             raise ChainError(
@@ -78,15 +81,14 @@ def reconcile(
     return newest, hashes[newest]
 
 
-def _after_damage(
-    sealed: Sequence[SealedBatch], backend_next_seq: int, backend_previous: bytes
-) -> tuple[int, bytes]:
-    """Our files were damaged and set aside: go on where the backend stands.
+def continues(sealed: Sequence[SealedBatch], backend_next_seq: int, backend_previous: bytes) -> bool:
+    """Whether the backend can take `sealed`, or has taken all or some of it: else none of it ever can be
+    confirmed.
 
-    Batches are sent one at a time and in order, so of those set aside only the first can have reached the
-    backend; its reports are still in the spool, go into the next batch too, and count once (the backend
-    knows duplicates).
+    After damage to our own files it may not: a batch that was set aside can have been on its way still, and
+    have reached the backend after we were told where it stands. Then its word is asked again, what was sealed
+    since is cut anew from the spool, where all of it still is, and counts once: the backend knows duplicates.
     """
-    if sealed and sealed[-1].seq + 1 > backend_next_seq:
-        return sealed[-1].seq + 1, sealed[-1].payload_hash
-    return backend_next_seq, backend_previous
+    hashes = {batch.seq: batch.previous for batch in sealed[:1]}
+    hashes |= {batch.seq + 1: batch.payload_hash for batch in sealed}
+    return hashes.get(backend_next_seq) == backend_previous

@@ -4,7 +4,7 @@ Place in the flow: pure; `ingress` asks for every report, `commit` marks what be
 the intervals. Rules kept: a duplicate is never stored twice while we remember the first; a known seq with
 other bytes is not called a duplicate, for it proves a second holder of the device's key and the backend
 must see it (threat 1); every set is bounded, and what is forgotten is forwarded again, which is harmless
-since the backend counts each report once.
+since the backend counts each report once; where the disk lost something, all of it is forgotten.
 """
 
 from array import array
@@ -107,6 +107,10 @@ class BootSeqs:
         self.durable.add(seq)
         self._note_fingerprint(seq, fingerprint)
 
+    def forget_durable(self) -> None:
+        """Some of what was on disk is not there any more: take it again, and don't acknowledge it before."""
+        self.durable = SeqSet()
+
     def _note_fingerprint(self, seq: int, fingerprint: int) -> None:
         slot = seq % FINGERPRINTS_MAX
         if self._seqs[slot] != seq:  # the first bytes seen under a name are the ones to compare with
@@ -130,3 +134,8 @@ class DeviceSeqs:
             if len(self._boots) > BOOTS_MAX:
                 del self._boots[next(iter(self._boots))]
         return found
+
+    def forget_durable(self) -> None:
+        """Of every boot."""
+        for boot in self._boots.values():
+            boot.forget_durable()

@@ -73,6 +73,11 @@ class Devices:
         self.by_report_topic[topic(device_id, REPORT)] = device
         self.by_state_topic[topic(device_id, STATE)] = device
 
+    def forget_durable(self) -> None:
+        """What was on disk may not be: no device's report is a duplicate now."""
+        for device in self._all.values():
+            device.seqs.forget_durable()
+
     def remove(self, device_id: str) -> None:
         """From now on its reports are refused."""
         self._all.pop(device_id, None)

@@ -5,7 +5,8 @@ written whole; secrets are `Secret`s and show in no log; nothing is overwritten.
 
     gateway.key     the Ed25519 seed, base64url
     api.token       the bearer token for the backend
-    identity.json   gateway id, the log's public key and id, the backend's url; written last
+    identity        a check sum, then gateway id and public key, the log's public key and id, the backend's
+                    url; written last
     mqtt.password   only with an external broker
 """
 
@@ -15,15 +16,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from surge_gateway.backend_client import decode_base64url, encode_base64url
+from surge_gateway.checked_file import add_check_line, open_check_line
 from surge_gateway.errors import IdentityError
 from surge_gateway.files import Files
 from surge_host.settings_values import Secret
+from surge_wire.ed25519 import public_key
 from surge_wire.ids import GATEWAY, is_id
 from surge_wire.limits import PUBLIC_KEY_LEN, SECRET_LEN
 
 KEY_NAME = "gateway.key"
 TOKEN_NAME = "api.token"  # noqa: S105 - a file name
-IDENTITY_NAME = "identity.json"
+IDENTITY_NAME = "identity"
 MQTT_PASSWORD_NAME = "mqtt.password"  # noqa: S105 - a file name
 FROM_BACKUP = "restore it from a backup, or enrol anew: surge gateway init with another state_dir"
 
@@ -79,8 +82,9 @@ def read_identity(files: Files, state_dir: Path) -> Identity | None:
     if text is None:
         return None
     try:
-        document = json.loads(text)
+        document = json.loads(open_check_line(text.encode()))
         gateway_id = document["gateway_id"]
+        own_public_key = decode_base64url(document["public_key"])
         log_public_key = decode_base64url(document["log_public_key"])
         log_id = str(document["log_id"])
         if not is_id(GATEWAY, gateway_id) or len(log_public_key) != PUBLIC_KEY_LEN:
@@ -94,6 +98,10 @@ def read_identity(files: Files, state_dir: Path) -> Identity | None:
         raise IdentityError(
             "a file of the gateway's identity is missing", str(state_dir / missing), FROM_BACKUP
         )
+    if public_key(decode_base64url(seed.reveal())) != own_public_key:
+        raise IdentityError(
+            "the gateway's key is damaged, or that of another gateway", str(state_dir / KEY_NAME), FROM_BACKUP
+        )
     return Identity(gateway_id, seed, Secret(token), log_public_key, log_id)
 
 
@@ -105,15 +113,18 @@ def read_newest_token(files: Files, state_dir: Path) -> str | None:
         return None
 
 
-def encode_identity(gateway_id: str, log_public_key: bytes, log_id: str, backend_url: str) -> bytes:
-    """The bytes of `identity.json`."""
+def encode_identity(
+    gateway_id: str, own_public_key: bytes, log_public_key: bytes, log_id: str, backend_url: str
+) -> bytes:
+    """The file's bytes."""
     document = {
         "gateway_id": gateway_id,
+        "public_key": encode_base64url(own_public_key),
         "log_public_key": encode_base64url(log_public_key),
         "log_id": log_id,
         "backend_url": backend_url,
     }
-    return (json.dumps(document, indent=2) + "\n").encode()
+    return add_check_line(json.dumps(document, indent=2).encode())
 
 
 def read_mqtt_password(files: Files, state_dir: Path) -> Secret | None:

@@ -81,7 +81,7 @@ async def enrol(
     key = public_key(decode_base64url(seed.reveal()))
     answer = await _enrol(client, enrolment_token, key, name)
     write_atomically(files, state_dir / TOKEN_NAME, answer.token.encode() + b"\n")
-    identity = encode_identity(answer.gateway_id, answer.log_public_key, answer.log_id, backend_url)
+    identity = encode_identity(answer.gateway_id, key, answer.log_public_key, answer.log_id, backend_url)
     write_atomically(files, state_dir / IDENTITY_NAME, identity)
     enrolled = read_identity(files, state_dir)
     if enrolled is None:

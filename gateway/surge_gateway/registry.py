@@ -14,6 +14,7 @@ import structlog
 
 from surge_gateway.backend_client import AnswerInvalid, BackendClient, DeviceEntry, Refusal, Unavailable
 from surge_gateway.broker.errors import BrokerError
+from surge_gateway.checked_file import add_check_line, open_check_line
 from surge_gateway.clock import Clock
 from surge_gateway.commit import OnDisk
 from surge_gateway.devices import Devices
@@ -23,7 +24,7 @@ from surge_wire.ids import DEVICE, is_id
 
 log = structlog.get_logger()
 
-FILE_NAME = "registry.json"
+FILE_NAME = "registry.cache"
 DEVICES_MAX = 100_000  # beyond it further devices are left out, and that is said
 CONNECTING = ("active", "frozen")
 
@@ -127,13 +128,13 @@ def encode_registry(revision: int, entries: Iterable[DeviceEntry]) -> bytes:
         [entry.device_id, entry.status, entry.mqtt_bcrypt, entry.mqtt_pbkdf2_sha512, entry.revision]
         for entry in entries
     ]
-    return json.dumps({"revision": revision, "devices": rows}, indent=0).encode()
+    return add_check_line(json.dumps({"revision": revision, "devices": rows}, indent=0).encode())
 
 
 def read_registry(files: Files, path: Path) -> tuple[int, dict[str, DeviceEntry]]:
     """`(revision, entries by id)`; nothing where there is no cache or it can't be read. Raises OSError."""
     try:
-        document = json.loads(files.read(path))
+        document = json.loads(open_check_line(files.read(path)))
         entries = {row[0]: DeviceEntry(*row) for row in document["devices"]}
         revision = document["revision"]
         if type(revision) is not int or not all(is_id(DEVICE, device_id) for device_id in entries):

@@ -22,6 +22,7 @@ log = structlog.get_logger()
 
 SUFFIX = ".batch"
 DAMAGED_SUFFIX = ".damaged"
+SUPERSEDED_SUFFIX = ".superseded"  # whole, but the backend's chain went another way after damage
 STATE_NAME = "chain.state"
 
 END_SEGMENT = 1
@@ -102,10 +103,14 @@ def _follows(batch: SealedBatch, found: list[SealedBatch], confirmed: Confirmed)
     return confirmed.next_seq in (None, batch.seq) and batch.previous == confirmed.previous
 
 
-def set_aside(files: Files, path: Path) -> None:
-    """Rename a file that can't be used, for a person to look at. Raises OSError."""
-    log.error("file_set_aside", path=str(path), renamed_to=path.name + DAMAGED_SUFFIX)
-    files.rename(path, path.with_name(path.name + DAMAGED_SUFFIX))
+def set_aside(files: Files, path: Path, suffix: str) -> None:
+    """Rename a file that can't be used, for a person to look at; where it is gone, that is done. Raises
+    OSError."""
+    log.error("file_set_aside", path=str(path), renamed_to=path.name + suffix)
+    try:
+        files.rename(path, path.with_name(path.name + suffix))
+    except FileNotFoundError:
+        log.error("file_missing", path=str(path))
 
 
 def _decode_or_none(data: bytes) -> SealedBatch | None:

@@ -16,12 +16,14 @@ from typing import TypeVar
 
 import structlog
 
-from surge_gateway.chain import Confirmed, SealedBatch, reconcile
+from surge_gateway.chain import Confirmed, SealedBatch, continues, reconcile
 from surge_gateway.cut import CutLimits, Cutter
 from surge_gateway.files import Files, remove_if_there
 from surge_gateway.quarantine import Quarantine
 from surge_gateway.reserve import Reserve
 from surge_gateway.sealed_files import (
+    DAMAGED_SUFFIX,
+    SUPERSEDED_SUFFIX,
     batch_path,
     read_confirmed,
     read_sealed,
@@ -97,12 +99,28 @@ class Store:
         self.waiting_bytes += sum(len(report) for _, report in group)
 
     def reconcile(self, backend_next_seq: int, backend_previous: bytes) -> None:
-        """Take up the chain where the backend and we agree it stands. Raises ChainError."""
+        """Take up the chain where the backend and we agree it stands. Raises ChainError, OSError."""
+        if not self._confirmed.certain and not continues(self._sealed, backend_next_seq, backend_previous):
+            self._cut_anew()
         following = reconcile(self._confirmed, self._sealed, backend_next_seq, backend_previous)
         if not self._confirmed.certain:
             log.warning("chain_adopted_after_damage", next_seq=following[0])
             self._adopted_seq = following[0]
         self._next = following
+
+    def _cut_anew(self) -> None:
+        """Give up every sealed batch; what they stand for waits again. Raises OSError."""
+        if not self._sealed:
+            return
+        released = self._confirmed.released
+        waiting = [(item.record.received_ms, len(item.record.report)) for item in self.spool.read(released)]
+        for batch in reversed(self._sealed):  # so that what a crash leaves is still a chain
+            set_aside(self._files, batch_path(self._folder / BATCH_FOLDER, batch.seq), SUPERSEDED_SUFFIX)
+        self._sealed.clear()
+        self._cursor = released
+        self.waiting_count = len(waiting)
+        self.waiting_bytes = sum(length for _, length in waiting)
+        self.waiting_from_ms = waiting[0][0] if waiting else None
 
     def unreconcile(self) -> None:
         """Seal nothing until the backend was asked again."""
@@ -209,7 +227,7 @@ def open_store(
             files, folder, confirmed
         )  # before anything is set aside: a crash here must not look whole
         for path in rest:
-            set_aside(files, path)
+            set_aside(files, path, DAMAGED_SUFFIX)
     quarantine = Quarantine(files, folder / QUARANTINE_FOLDER)
     quarantine.open()
     cursor = sealed[-1].end if sealed else confirmed.released

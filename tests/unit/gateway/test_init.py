@@ -9,6 +9,7 @@ from gateway_reports import make_device
 
 from surge_cli.main import main
 from surge_gateway.backend_client import DeviceEntry
+from surge_gateway.checked_file import open_check_line
 from surge_gateway.files import RealFiles
 from surge_gateway.identity import read_identity
 from surge_gateway.registry import encode_registry
@@ -112,7 +113,7 @@ def test_wrong_token_and_no_backend_are_told(tmp_path: Path, capsys: pytest.Capt
     assert "does not answer" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["gateway.key", "api.token", "identity.json"])
+@pytest.mark.parametrize("name", ["gateway.key", "api.token", "identity"])
 def test_a_damaged_or_missing_identity_is_told(
     tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -138,7 +139,7 @@ def test_mosquitto_files_hold_the_cached_devices_without_a_backend(tmp_path: Pat
     with running_backend() as backend:
         init(tmp_path, backend)
     entry = DeviceEntry(device.device_id, "active", credential.bcrypt, credential.pbkdf2_sha512, 1)
-    (tmp_path / "gateway-state" / "registry.json").write_bytes(encode_registry(1, [entry]))  # no backend now
+    (tmp_path / "gateway-state" / "registry.cache").write_bytes(encode_registry(1, [entry]))  # no backend now
     command = [
         "gateway",
         "mosquitto-files",
@@ -159,5 +160,5 @@ def test_mosquitto_files_hold_the_cached_devices_without_a_backend(tmp_path: Pat
 def test_identity_file_names_the_backend(tmp_path: Path) -> None:
     with running_backend() as backend:
         init(tmp_path, backend)
-        document = json.loads((tmp_path / "gateway-state" / "identity.json").read_text())
+        document = json.loads(open_check_line((tmp_path / "gateway-state" / "identity").read_bytes()))
         assert document["backend_url"] == backend.url

@@ -109,7 +109,7 @@ async def test_a_gateway_starts_from_the_cache_without_the_backend(rig: Rig) -> 
 async def test_a_damaged_cache_is_asked_anew(rig: Rig, damage: bytes) -> None:
     rig.backend.add_device(make_device(1))
     await rig.registry.poll()
-    rig.disk.put(Path("state/registry.json"), damage)
+    rig.disk.put(Path("state/registry.cache"), damage)
     registry = rig.make_registry()
     registry.load()
     assert registry.revision == 0

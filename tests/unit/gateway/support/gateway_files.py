@@ -135,6 +135,9 @@ class SimulatedFiles:
         return SimulatedFile(self, path, self._names[path])
 
     def rename(self, source: Path, target: Path) -> None:
+        self._alive()
+        if source not in self._names:
+            raise FileNotFoundError(errno.ENOENT, "no such file", str(source))
         self.operation("rename", source)
         node = self._names[source]
 
@@ -155,6 +158,15 @@ class SimulatedFiles:
         self.operation("sync_folder", folder)
         for change in self._unsynced.pop(folder, []):
             change(self._durable_names)
+
+    def copy(self) -> "SimulatedFiles":
+        """A disk with the same files, all of them synced."""
+        twin = SimulatedFiles(self.random.randrange(1 << 30), self.capacity)
+        for path, node in self._names.items():
+            kept = Node()
+            kept.data = kept.durable = node.data
+            twin._names[path] = twin._durable_names[path] = kept
+        return twin
 
     def put(self, path: Path, data: bytes) -> None:
         """Damage from outside: replace a file's content, synced."""
