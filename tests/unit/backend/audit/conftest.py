@@ -96,7 +96,7 @@ def hostile_network(world: Any) -> Network:
 @pytest.fixture(scope="session")
 def network(tmp_path_factory: pytest.TempPathFactory, open_at: Any) -> Iterator[Network]:
     """Built once; tests only read its database."""
-    world = open_at(tmp_path_factory.mktemp("audit") / "surge.db", LIMITS)
+    world = open_at(str(tmp_path_factory.mktemp("audit") / "surge.db"), LIMITS)
     yield hostile_network(world)
     world.database.close()
 
@@ -108,8 +108,9 @@ def own_network(world_with_limits: Any) -> Network:
 
 
 @pytest.fixture
-def world_with_limits(tmp_path: Any, open_at: Any) -> Iterator[Any]:
-    world = open_at(tmp_path / "surge.db", LIMITS)
+def world_with_limits(database_url: str, open_at: Any) -> Iterator[Any]:
+    """On each kind of database."""
+    world = open_at(database_url, LIMITS)
     yield world
     world.database.close()
 

@@ -394,7 +394,7 @@ def test_a_boot_before_the_window_gets_one_verdict_whatever_is_remembered(tmp_pa
     remembers."""
     verdicts = []
     for remembers in (True, False):
-        path = tmp_path / f"{remembers}.db"
+        path = str(tmp_path / f"{remembers}.db")
         limits = VerifyLimits(seq_gap_max=10, boot_window=2)
         world = open_at(path, limits)
         gateway, device = world.gateway(), world.device()
