@@ -19,12 +19,13 @@ from rich.console import Console
 from rich.live import Live
 
 from surge_cli.demo.command import stop_signals
-from surge_cli.simulate.books import Books, check_books
+from surge_cli.simulate.attached import Attached
+from surge_cli.simulate.books import Books
 from surge_cli.simulate.fleet import Fleet
 from surge_cli.simulate.journal import Journal
 from surge_cli.simulate.options import Options, add_arguments, read_options
 from surge_cli.simulate.progress import Progress, progress_line, render
-from surge_cli.simulate.run import SETTLE_S, Ending, Run
+from surge_cli.simulate.run import S_PER_THOUSAND_DEVICES, SETTLE_S, Ending, Run
 from surge_cli.simulate.site import Site
 from surge_cli.simulate.summary import say_summary, summary_json
 
@@ -42,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     journal = Journal()
     try:
-        ending, books = asyncio.run(_simulate(options, folder, journal, console))
+        ending, books = asyncio.run(simulate(options, folder, journal))
     finally:
         if options.keep is None:
             shutil.rmtree(folder, ignore_errors=True)
@@ -52,31 +53,32 @@ def run(args: argparse.Namespace) -> int:
     return 0 if books.good else 1
 
 
-async def _simulate(
-    options: Options, folder: Path, journal: Journal, console: Console
-) -> tuple[Ending, Books]:
+async def simulate(options: Options, folder: Path, journal: Journal) -> tuple[Ending, Books]:
+    """One simulation, shown as it goes; ``journal`` is filled."""
+    console = Console(stderr=options.as_json)
+
     def tell(line: str) -> None:
         console.print(f"[dim]·[/dim] {line}", highlight=False)
 
-    site = Site(folder, tell, devices=options.devices, gateways=options.gateways)
+    network: Site | Attached
+    if options.attach is not None:
+        network = Attached(options.attach, tell, devices=options.devices)
+    else:
+        network = Site(folder, tell, devices=options.devices, gateways=options.gateways)
     async with stop_signals() as stop:
         try:
-            await _start(site, stop)
-            ending = await _run(options, site, journal, stop, console)
+            await _start(network, stop)
+            ending = await _run(options, network, journal, stop, console)
             tell("waiting until every batch is settled")
-            await site.settle(SETTLE_S + options.devices / 100)
-            statuses = await site.gateway_statuses()
+            patience_s = SETTLE_S + options.devices / 1000 * S_PER_THOUSAND_DEVICES
+            books = await network.conclude(options.plan, journal, ending.undrained, patience_s)
         finally:
-            await site.stop()
-    tell("comparing what was made with what the backend has")
-    books = await asyncio.to_thread(
-        check_books, site.settings, options.plan, journal, site.identities, statuses, ending.undrained
-    )
+            await network.stop()
     return ending, books
 
 
-async def _start(site: Site, stop: asyncio.Event) -> None:
-    starting = asyncio.create_task(site.start(), name="start")
+async def _start(network: Site | Attached, stop: asyncio.Event) -> None:
+    starting = asyncio.create_task(network.start(), name="start")
     stopped = asyncio.create_task(stop.wait(), name="stop")
     await asyncio.wait((starting, stopped), return_when=asyncio.FIRST_COMPLETED)
     stopped.cancel()
@@ -88,18 +90,18 @@ async def _start(site: Site, stop: asyncio.Event) -> None:
 
 
 async def _run(
-    options: Options, site: Site, journal: Journal, stop: asyncio.Event, console: Console
+    options: Options, network: Site | Attached, journal: Journal, stop: asyncio.Event, console: Console
 ) -> Ending:
-    with _shown(options, f"logs {site.folder}   backend {site.backend.url}/", console) as show:
+    with _shown(options, network.where, console) as show:
         async with Fleet(
-            site.identities,
-            site.addresses,
+            network.identities,
+            network.addresses,
             options.plan,
             journal,
             interval_ms=options.interval_ms,
             readings_max=options.reports,
         ) as fleet:
-            return await Run(fleet, show, site.stats, site.check).until(stop, options.seconds)
+            return await Run(fleet, show, network.stats, network.check).until(stop, options.seconds)
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ the option.
 """
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -44,6 +45,7 @@ class Options:
     reports: int | None
     gateways: int
     keep: Path | None
+    attach: Path | None
     as_json: bool
 
     @property
@@ -83,8 +85,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--gateways", type=int, default=1, metavar="K", help="each with a broker of its own (default 1)"
     )
+    parser.add_argument(
+        "--attach",
+        type=Path,
+        metavar="FILE",
+        help="use the running network that FILE names, not one of its own",
+    )
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep keys, data and logs there")
     parser.add_argument("--json", action="store_true", help="no live view; the last line is one JSON object")
+
+
+def parse_options(arguments: Sequence[str]) -> Options:
+    """The options of a command line. Raises UserError, or SystemExit for what argparse refuses."""
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    return read_options(parser.parse_args(list(arguments)))
 
 
 def read_options(args: argparse.Namespace) -> Options:
@@ -97,6 +112,12 @@ def read_options(args: argparse.Namespace) -> Options:
     if not 1 <= args.gateways <= GATEWAYS_MAX:
         raise UserError(
             "too many or too few gateways", f"--gateways {args.gateways}", f"choose 1 to {GATEWAYS_MAX}"
+        )
+    if args.attach is not None and (args.keep is not None or args.gateways != 1):
+        raise UserError(
+            "a network that runs already has its own folder and gateways",
+            "--attach",
+            "leave out --keep and --gateways",
         )
     if args.keep is not None and args.keep.exists():
         raise UserError("there is something already", str(args.keep), "name a folder that doesn't exist yet")
@@ -112,6 +133,7 @@ def read_options(args: argparse.Namespace) -> Options:
         args.reports,
         args.gateways,
         args.keep,
+        args.attach,
         args.json,
     )
 

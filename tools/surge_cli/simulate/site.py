@@ -16,9 +16,13 @@ import httpx
 from surge_backend.settings import Settings, read_settings
 from surge_cli.demo.owner import OwnerClient
 from surge_cli.demo.parts import BackendPart, GatewayPart, wait_until
+from surge_cli.simulate.books import Books, check_books
 from surge_cli.simulate.device import Identity
 from surge_cli.simulate.dialler import Address
 from surge_cli.simulate.enrolment import enrol_in_database
+from surge_cli.simulate.journal import Journal
+from surge_cli.simulate.plan import Plan
+from surge_cli.simulate.probe import lets_in
 from surge_host.errors import UserError
 
 READY_TIMEOUT_S = 60
@@ -69,6 +73,11 @@ class Site:
         self._public: OwnerClient | None = None
 
     @property
+    def where(self) -> str:
+        """For a person who looks on."""
+        return f"logs {self.folder}   backend {self.backend.url}/"
+
+    @property
     def addresses(self) -> list[Address]:
         """Where the gateways' brokers listen."""
         return [Address("127.0.0.1", gateway.broker_port) for gateway in self.gateways]
@@ -103,10 +112,11 @@ class Site:
             await self._until(f"{gateway.name} runs", gateway.ready, gateway)
 
             async def knows(one: GatewayPart = gateway) -> bool:
+                address = Address("127.0.0.1", one.broker_port)
                 status = await one.status()
-                return bool(status["devices"]["enrolled"] >= self.devices and status["broker"]["connected"])
+                return bool(status["broker"]["connected"]) and await lets_in(self.identities[-1], address)
 
-            await self._until(f"{gateway.name} knows every device", knows, gateway)
+            await self._until(f"{gateway.name} lets every device in", knows, gateway)
             self._tell(f"{gateway.name} with its MQTT broker on port {gateway.broker_port}")
 
     async def _until(self, what: str, ready: Callable[[], Any], part: BackendPart | GatewayPart) -> None:
@@ -152,6 +162,16 @@ class Site:
 
         await wait_until(
             "every report is settled", settled, where=self.folder, timeout_s=timeout_s, poll_s=POLL_S
+        )
+
+    async def conclude(self, plan: Plan, journal: Journal, undrained: int, timeout_s: float) -> Books:
+        """Wait until all is settled, stop everything, and compare report by report."""
+        await self.settle(timeout_s)
+        statuses = await self.gateway_statuses()
+        await self.stop()
+        self._tell("comparing what was made with what the backend has")
+        return await asyncio.to_thread(
+            check_books, self.settings, plan, journal, self.identities, statuses, undrained
         )
 
     async def stop(self) -> None:

@@ -1,18 +1,14 @@
 """What `surge simulate` refuses before it starts anything, and what it makes of the rest."""
 
-import argparse
-
 import pytest
 
 from surge_cli.main import EXIT_USER_ERROR, main
-from surge_cli.simulate.options import Options, add_arguments, read_options
+from surge_cli.simulate.options import Options, parse_options
 from surge_cli.simulate.plan import HOSTILE, Wrongs
 
 
 def options(*arguments: str) -> Options:
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
-    return read_options(parser.parse_args(arguments))
+    return parse_options(arguments)
 
 
 @pytest.mark.parametrize(
