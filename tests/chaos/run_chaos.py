@@ -89,13 +89,21 @@ def main(arguments: list[str]) -> int:
     if verdict.good and not args.keep:
         shutil.rmtree(folder, ignore_errors=True)
     else:
-        again = " ".join(word for word in arguments if word != "--json")
-        more = "" if args.seed is not None else f" --seed {seed}"
         tell(f"all data and logs: {folder}")
-        tell(f"the same again: make chaos ARGS='{(again + more).strip()}'")
+        tell(f"the same again: make chaos ARGS='{same_again(args, seed)}'")
     if args.json:
         print(json.dumps({"seed": seed, **verdict.as_json()}), flush=True)
     return 0 if verdict.good else 1
+
+
+def same_again(args: argparse.Namespace, seed: int) -> str:
+    """The arguments of this run, but for where and how it tells."""
+    words = ["--seed", str(seed)]
+    for name, value in vars(args).items():
+        if name in ("seed", "json", "keep") or value is False:
+            continue
+        words += [f"--{name}"] if value is True else [f"--{name}", str(value)]
+    return " ".join(words)
 
 
 def adopt_orphans() -> None:
@@ -111,6 +119,7 @@ async def chaos(args: argparse.Namespace, seed: int, folder: Path, tell: Callabl
         seed,
         gateways=args.gateways,
         boards=args.boards,
+        devices=args.devices,
         mosquitto=args.mosquitto,
         influx=args.influx,
         workers=args.workers,
@@ -124,7 +133,7 @@ async def chaos(args: argparse.Namespace, seed: int, folder: Path, tell: Callabl
         loop.add_signal_handler(number, lambda: me and me.cancel())
     try:
         await site.start()
-        schedule = disturbances(seed, torment.roles(), Pace(wait_s=args.pace))
+        schedule = disturbances(seed, torment.roles(), Pace.scaled(args.pace))
         await torment.run(schedule, args.kills, args.minutes * 60)
         await site.drain()
         await site.stop()

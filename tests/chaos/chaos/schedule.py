@@ -75,6 +75,13 @@ class Pace:
     freeze_s: float = 6.0
     again_s: float = 2.5
 
+    @classmethod
+    def scaled(cls, wait_s: float) -> "Pace":
+        """All pauses shorter in proportion; only the one between disturbances is ever longer than usual."""
+        usual = cls()
+        share = min(1.0, wait_s / usual.wait_s)
+        return cls(wait_s, usual.down_s * share, usual.freeze_s * share, usual.again_s * share)
+
 
 def disturbances(seed: int, roles: Sequence[Sequence[str]], pace: Pace) -> Iterator[Disturbance]:
     """Without end. ``roles``: the victims of each role (all backends, all gateways...); a role named
@@ -97,7 +104,7 @@ def disturbances(seed: int, roles: Sequence[Sequence[str]], pace: Pace) -> Itera
                 apart_s=rng.uniform(0, pace.again_s) if len(victims) > 1 else 0.0,
                 again_s=rng.uniform(0, pace.again_s) if again else None,
                 power_cut=boards and deed is Deed.KILL and rng.random() < 0.5,
-                move=boards and deed is Deed.KILL and rng.random() < 0.5,
+                move=len(cables) > 1 and boards and deed is Deed.KILL and rng.random() < 0.5,
                 calm_before=index == 0 and number > 1,
             )
 

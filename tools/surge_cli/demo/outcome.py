@@ -211,8 +211,8 @@ async def _all_samples(store: Any, device_id: str) -> list[Sample]:
     found: list[Sample] = []
     while True:
         page = await store.query(TelemetryQuery(device_id, start_ms, end_ms, None, QUERY_LIMIT_MAX))
-        fresh = [sample for sample in page if sample not in found[-len(page) :]] if found else page
-        found += fresh
+        known = set(found[-len(page) :])  # a page begins in the millisecond in which the last one ended
+        found += [sample for sample in page if sample not in known]
         if len(page) < QUERY_LIMIT_MAX:
             return found
         start_ms = page[-1].time_ns // NS_PER_MS
