@@ -8,6 +8,7 @@ spool do.
 from collections.abc import Iterator
 
 from surge_gateway.dedupe import DeviceSeqs
+from surge_wire.cose import TAG_MAC0, profile_start
 from surge_wire.topics import ACK, COMMAND, REPORT, STATE, topic
 
 
@@ -20,7 +21,7 @@ class Device:
         "command_topic",
         "device_id",
         "enrolled",
-        "kid",
+        "envelope_start",
         "last_seen_ms",
         "online",
         "refilled_s",
@@ -31,7 +32,7 @@ class Device:
 
     def __init__(self, device_id: str, tokens: float) -> None:
         self.device_id = device_id
-        self.kid = device_id.encode()
+        self.envelope_start = profile_start(TAG_MAC0, device_id.encode())  # of every report of its
         self.ack_topic = topic(device_id, ACK)
         self.command_topic = topic(device_id, COMMAND)
         self.enrolled = False

@@ -7,7 +7,7 @@ of the fixed set.
 """
 
 from surge_gateway import counters
-from surge_wire.cose import TAG_MAC0, open_profile
+from surge_wire.cose import TAG_MAC0, open_profile, payload_of
 from surge_wire.errors import DecodeError
 from surge_wire.report import Report, decode_report
 
@@ -20,14 +20,16 @@ class Refused(Exception):
         self.reason = reason
 
 
-def check_report(envelope: bytes, kid: bytes, len_max: int) -> Report:
-    """The decoded report, if it is one and names the device `kid`. Raises Refused."""
+def check_report(envelope: bytes, start: bytes, len_max: int) -> Report:
+    """The decoded report, if it is one and names the device whose envelopes begin with ``start``
+    (`surge_wire.cose.profile_start`). Raises Refused.
+    """
     if len(envelope) > len_max:
         raise Refused(counters.TOO_LONG)
     try:
-        opened = open_profile(TAG_MAC0, envelope, len_max)
-        if opened.kid != kid:
+        if not envelope.startswith(start):
+            open_profile(TAG_MAC0, envelope, len_max)
             raise Refused(counters.ID_MISMATCH)
-        return decode_report(opened.payload)
+        return decode_report(payload_of(TAG_MAC0, start, envelope, len_max))
     except DecodeError as error:
         raise Refused(counters.MALFORMED) from error

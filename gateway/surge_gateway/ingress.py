@@ -82,7 +82,7 @@ class Ingress:
             raise Refused(self.refuse_all)
         if not self._quota.take(device, self._clock.monotonic_s()):
             raise Refused(reasons.OVER_QUOTA)
-        report = check_report(payload, device.kid, self._report_len_max)
+        report = check_report(payload, device.envelope_start, self._report_len_max)
         now_ms = self._clock.now_ms()
         device.last_seen_ms = now_ms
         if report.command_counter is not None and report.command_counter > device.command_counter:

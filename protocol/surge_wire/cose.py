@@ -121,37 +121,61 @@ def parse(tag: int, data: bytes) -> Envelope:
 
 def open_profile(tag: int, data: bytes, len_max: int) -> Opened:
     """Open a report, command or batch. The proof is not checked; see ``mac_valid``. Raises DecodeError."""
+    if len(data) < _PAYLOAD_AT or data[:_PREFIX_LEN] != _PREFIX[tag] or data[_PAYLOAD_AT - 1] != 0xA0:
+        if len(data) > len_max:
+            raise DecodeError("too long")
+        raise DecodeError("not an envelope of this profile")
+    payload_at = _payload_at(tag, data, len_max)
+    proof_at = len(data) - _PROOF_LEN[tag]
+    return Opened(
+        data[_PREFIX_LEN : _PAYLOAD_AT - 1],
+        data[payload_at : proof_at - 2],
+        # protected header as it stands, empty external_aad, payload as it stands
+        _CONTEXT[tag] + data[_PROTECTED_AT : _PAYLOAD_AT - 1] + b"\x40" + data[_PAYLOAD_AT : proof_at - 2],
+        data[proof_at:],
+    )
+
+
+def profile_start(tag: int, kid: bytes) -> bytes:
+    """What every envelope of the profile under ``kid`` begins with, up to its payload."""
+    return _PREFIX[tag] + kid + b"\xa0"
+
+
+def payload_of(tag: int, start: bytes, data: bytes, len_max: int) -> bytes:
+    """The payload of an envelope that begins with ``start`` (see `profile_start`): what `open_profile` gives,
+    for a reader who knows whose envelope it must be and can't check its proof. Raises DecodeError."""
+    if not data.startswith(start):
+        raise DecodeError("not an envelope of this profile")
+    return data[_payload_at(tag, data, len_max) : len(data) - _PROOF_LEN[tag] - 2]
+
+
+def _payload_at(tag: int, data: bytes, len_max: int) -> int:
+    """Where the payload begins, behind its head; both heads are checked. Raises DecodeError."""
     length = len(data)
     if length > len_max:
         raise DecodeError("too long")
     proof_len = _PROOF_LEN[tag]
     proof_at = length - proof_len
-    payload_head = _PAYLOAD_AT
-    if proof_at - 2 <= payload_head or data[:_PREFIX_LEN] != _PREFIX[tag] or data[payload_head - 1] != 0xA0:
+    # Payload and its head, which is 1, 2, 3 or 5 bytes; only the shortest that reaches exactly to the proof
+    # will do. Of some lengths there is none (25 and 258 bytes, head and payload together).
+    both = proof_at - 2 - _PAYLOAD_AT
+    if both <= 24:
+        head_len = 1
+    elif both <= 257:
+        head_len = 2
+    elif both <= 65_538:
+        head_len = 3
+    else:
+        head_len = 5
+    payload_at = _PAYLOAD_AT + head_len
+    if (
+        both <= 0
+        or data[_PAYLOAD_AT:payload_at] != _head(2, both - head_len)
+        or data[proof_at - 2] != 0x58
+        or data[proof_at - 1] != proof_len
+    ):
         raise DecodeError("not an envelope of this profile")
-    # The payload's head is 1, 2, 3 or 5 bytes; only the shortest that reaches exactly to the proof will do.
-    # Of some lengths there is none (25 and 258 bytes, head and payload together).
-    head = b""
-    for size in (1, 2, 3, 5):
-        payload_len = proof_at - 2 - payload_head - size
-        if payload_len < 0:
-            break
-        head = _head(2, payload_len)
-        if len(head) == size:
-            break
-        head = b""
-    if not head:
-        raise DecodeError("not an envelope of this profile")
-    payload_at = payload_head + len(head)
-    if data[payload_head:payload_at] != head or data[proof_at - 2] != 0x58 or data[proof_at - 1] != proof_len:
-        raise DecodeError("not an envelope of this profile")
-    return Opened(
-        data[_PREFIX_LEN : payload_head - 1],
-        data[payload_at : proof_at - 2],
-        # protected header as it stands, empty external_aad, payload as it stands
-        _CONTEXT[tag] + data[_PROTECTED_AT : payload_head - 1] + b"\x40" + data[payload_head : proof_at - 2],
-        data[proof_at:],
-    )
+    return payload_at
 
 
 def _seal(tag: int, kid: str, payload: bytes, prove: "Callable[[bytes], bytes]", len_max: int) -> bytes:

@@ -41,6 +41,8 @@ _PUBLISH_QOS0 = 0x30  # with the bits for duplicate and retain masked out
 _PUBLISH_QOS_MASK = 0xF6
 _RETAIN = 0x01
 _LENGTH_BYTES_MAX = 4  # of a packet's remaining length
+INCOMPLETE = -1
+MALFORMED = -2
 
 logging.getLogger("gmqtt").setLevel(logging.ERROR)
 
@@ -135,21 +137,24 @@ class BoundedConnection(MQTTConnection):  # type: ignore[misc]
         super().__init__(protocol._transport, protocol, clean_session, keepalive, package_handler=handler)
         self._on_message = session.on_message
 
-    def put_package(self, package: Package) -> None:
-        command = package.cmd
+    def take_packet(self, command: int, data: bytes, start: int, end: int) -> None:
+        """One packet, whose body is `data[start:end]`."""
         if command & _PUBLISH_QOS_MASK != _PUBLISH_QOS0:
-            super().put_package(package)
+            self.put_package(Package(command, data[start:end]))
             return
-        self._last_data_in = time.monotonic()
-        data = package.data
-        end = 2 + int.from_bytes(data[:2], "big")
-        if end > len(data):
+        topic_at = start + 2
+        payload_at = topic_at + int.from_bytes(data[start:topic_at], "big")
+        if payload_at > end or topic_at > end:
             return  # cut short: not a message
         try:
-            topic = data[2:end].decode()
+            topic = data[topic_at:payload_at].decode()
         except UnicodeDecodeError:
             return  # no topic that anybody could have been granted
-        self._on_message(topic, data[end:], command & _RETAIN != 0)
+        self._on_message(topic, data[payload_at:end], command & _RETAIN != 0)
+
+    def heard(self) -> None:
+        """Something came: the broker lives."""
+        self._last_data_in = time.monotonic()
 
     def write(self, packets: bytes) -> None:
         self._protocol.write_data(packets)
@@ -175,33 +180,49 @@ class BoundedProtocol(MQTTProtocol):  # type: ignore[misc]
         self._session.on_progress()
 
     def _read_packet(self, data: bytes) -> int:
-        if self._skip >= len(data):
-            self._skip -= len(data)
-            return len(data)
-        skipped, self._skip = self._skip, 0
-        if skipped:
-            data = data[skipped:]
-        used: int = super()._read_packet(data)
-        if used >= 0:
-            length = declared_length(data, used)
-            if length is None or 0 <= length <= self._session.packet_bytes_max:
-                return skipped + used
-            if length > 0:
-                self._session.on_oversize(length)
-                self._skip = length - (len(data) - used)
-                return skipped + len(data)
-        self._transport.abort()
-        return -1
+        """Take every whole packet of `data`; gives how many bytes are done with, -1 to stop reading."""
+        end = len(data)
+        if self._skip >= end:
+            self._skip -= end
+            return end
+        at, self._skip = self._skip, 0
+        connection = self._connection
+        length_max = self._session.packet_bytes_max
+        connection.heard()
+        while end - at >= 2:
+            length = data[at + 1]
+            body_at = at + 2
+            if length & 0x80:
+                length, body_at = remaining_length(data, at)
+                if length == INCOMPLETE:
+                    break
+                if length == MALFORMED:
+                    self._transport.abort()
+                    return -1
+            next_at = body_at + length
+            if next_at - at > length_max:
+                self._session.on_oversize(next_at - at)
+                if next_at > end:
+                    self._skip = next_at - end
+                    return end
+            elif next_at > end:
+                break
+            else:
+                connection.take_packet(data[at], data, body_at, next_at)
+            at = next_at
+        return at
 
 
-def declared_length(data: bytes, offset: int) -> int | None:
-    """The length of the packet that begins at `offset`: None for an incomplete header, -1 for a bad one."""
+def remaining_length(data: bytes, offset: int) -> tuple[int, int]:
+    """The remaining length of the packet at `offset` (MQTT 3.1.1 section 2.2.3), and where its body begins;
+    INCOMPLETE or MALFORMED for the length.
+    """
     length = 0
     for position in range(_LENGTH_BYTES_MAX):
         at = offset + 1 + position
         if at >= len(data):
-            return None
+            return INCOMPLETE, at
         length |= (data[at] & 0x7F) << (7 * position)
         if not data[at] & 0x80:
-            return 2 + position + length
-    return -1
+            return length, at + 1
+    return MALFORMED, offset

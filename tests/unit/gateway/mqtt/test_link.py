@@ -13,7 +13,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from surge_gateway.mqtt import MqttLink, MqttSettings
-from surge_gateway.mqtt.bounded_gmqtt import declared_length
+from surge_gateway.mqtt.bounded_gmqtt import INCOMPLETE, MALFORMED, remaining_length
 from surge_host.settings_values import Secret
 
 CONNACK = b"\x20\x02\x00\x00"
@@ -384,7 +384,7 @@ def test_unusable_settings_are_refused(tmp_path: Any) -> None:
 @pytest.mark.parametrize("length", [0, 1, 127, 128, 16_383, 16_384, 2_097_151, 2_097_152, 268_435_455])
 def test_a_declared_length_is_read(length: int) -> None:
     header = b"\x30" + length_of(length)
-    assert declared_length(b"xyz" + header, 3) == len(header) + length
+    assert remaining_length(b"xyz" + header, 3) == (length, 3 + len(header))
     for cut in range(len(header)):
-        assert declared_length(header[:cut], 0) is None
-    assert declared_length(b"\x30\xff\xff\xff\xff", 0) == -1
+        assert remaining_length(header[:cut], 0)[0] == INCOMPLETE
+    assert remaining_length(b"\x30\xff\xff\xff\xff", 0)[0] == MALFORMED
