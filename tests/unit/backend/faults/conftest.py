@@ -32,6 +32,6 @@ def disks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Disks]:
 
 
 @pytest.fixture
-def prepared(disks: Disks, open_at: Callable[[Path], Any]) -> Callable[[int], Prepared]:
+def prepared(disks: Disks, open_at: Callable[[str], Any]) -> Callable[[int], Prepared]:
     """`prepared(seed)`: a plan to be run with faults."""
     return functools.partial(prepare, disks, open_at)

@@ -108,7 +108,7 @@ class Broken(Exception):
 class DatabaseSite:
     """A backend on `disk`; `start` opens what is there, as a process does when it starts."""
 
-    def __init__(self, disks: Disks, open_world: Callable[[Path], Any], plan: list[Step]) -> None:
+    def __init__(self, disks: Disks, open_world: Callable[[str], Any], plan: list[Step]) -> None:
         self._disks = disks
         self._open_world = open_world
         self._plan = plan
@@ -126,7 +126,7 @@ class DatabaseSite:
 
     def start(self) -> None:
         assert self._folder is not None
-        self.world = self._open_world(self._folder / DATABASE)
+        self.world = self._open_world(str(self._folder / DATABASE))
 
     def run(self) -> None:
         """The whole plan. What fails a submission that the disk survives is tried again until it passes."""
@@ -216,7 +216,7 @@ class Prepared:
     left."""
 
     disks: Disks
-    open_world: Callable[[Path], Any]
+    open_world: Callable[[str], Any]
     disk: PowerDisk
     plan: list[Step]
     rows: dict[str, list[Any]]
@@ -230,7 +230,7 @@ class Prepared:
         return site
 
 
-def prepare(disks: Disks, open_world: Callable[[Path], Any], seed: int) -> Prepared:
+def prepare(disks: Disks, open_world: Callable[[str], Any], seed: int) -> Prepared:
     """Enrol, make the plan, and run it once without faults."""
     enrolling = DatabaseSite(disks, open_world, [])
     enrolling.mount(PowerDisk(seed), {})
