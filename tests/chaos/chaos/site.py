@@ -9,6 +9,7 @@ run of minutes sees as many recoveries as a week would.
 import asyncio
 import json
 import os
+import random
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -80,6 +81,7 @@ class Site:
         self.load = Load(plan.seed, ())
         self.peaks: dict[str, int] = {}  # open file descriptors, the most that each part had
         self._tell = tell
+        self._rng = random.Random(plan.seed + 2)
         self._http = httpx.AsyncClient(timeout=HTTP_TIMEOUT_S)
         self._owner: OwnerClient | None = None
         self._watching: asyncio.Task[None] | None = None
@@ -207,7 +209,13 @@ class Site:
         if self.brokers:
             return self.brokers[index].child.pid
         gateway = self.gateways[index].child.pid
-        return None if gateway is None else _child_named(gateway, "nats-server")
+        return None if gateway is None else max(_children(gateway, "nats-server"), default=None)
+
+    def worker_pid(self) -> int | None:
+        """One of the backend's workers, any of them; None while there is none."""
+        backend = self.backend.child.pid
+        workers = [] if backend is None else _children(backend, "")
+        return self._rng.choice(workers) if workers else None
 
     # --- down ------------------------------------------------------------------------------------------
 
@@ -256,14 +264,14 @@ def _descriptors(pid: int) -> int:
         return 0
 
 
-def _child_named(parent: int, name: str) -> int | None:
-    """The newest child of ``parent`` that runs the program ``name``."""
-    found = None
+def _children(parent: int, name: str) -> list[int]:
+    """Children of ``parent`` that run the program ``name``, or any where that is empty."""
+    found = []
     for listing in Path(f"/proc/{parent}/task").glob("*/children"):
         try:
             for pid in listing.read_text().split():
-                if Path("/proc", pid, "comm").read_text().strip() == name:
-                    found = int(pid)
+                if not name or Path("/proc", pid, "comm").read_text().strip() == name:
+                    found.append(int(pid))
         except OSError:  # it ended meanwhile
             continue
     return found

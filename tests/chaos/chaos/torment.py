@@ -65,6 +65,7 @@ class Torment:
             [f"board-{number}" for number in range(1, len(site.load.boards) + 1)],
             [f"cable-{number}" for number in count],
             *([] if site.store is None else [["store"]]),
+            *([] if site.plan.workers == 1 else [["worker"]]),
         ]
 
     async def run(self, schedule: Iterator[Disturbance], kills: int, seconds: float) -> None:
@@ -117,8 +118,13 @@ class Torment:
         self._forget_watcher(victim, disturbance)
         if role == "broker" and not site.brokers:
             since = await site.gateway_status(index)
-            await self._kill_embedded(index)
+            await _kill_soon(lambda: site.broker_pid(index))
             self._watch(victim, disturbance, self._flows_through_gateway(index, since))
+            return
+        if role == "worker":
+            flows = self._flows_through_backend(await site.stats())
+            await _kill_soon(site.worker_pid)
+            self._watch(victim, disturbance, flows)
             return
         part = self._part(victim)
         if role == "board":
@@ -130,12 +136,6 @@ class Torment:
         await part.start()
         self._watch(victim, disturbance, flows)
 
-    async def _kill_embedded(self, index: int) -> None:
-        """Of a gateway that is down its broker goes by itself: then there is nobody to kill."""
-        while (pid := self._site.broker_pid(index)) is None:  # noqa: ASYNC110 - a process, which sets no event
-            await asyncio.sleep(PID_POLL_S)
-        _signal(pid, signal.SIGKILL)
-
     async def _hinder(self, disturbance: Disturbance, victim: str) -> None:
         role, index = _split(victim)
         self._forget_watcher(victim, disturbance)
@@ -145,8 +145,8 @@ class Torment:
             cable.break_by(disturbance.deed)
             await asyncio.sleep(disturbance.down_s)
             cable.heal()
-        elif role == "broker":
-            pid = self._site.broker_pid(index)
+        elif role in ("broker", "worker"):
+            pid = self._site.broker_pid(index) if role == "broker" else self._site.worker_pid()
             if pid is not None:
                 _signal(pid, signal.SIGSTOP)
                 await asyncio.sleep(disturbance.down_s)
@@ -200,7 +200,7 @@ class Torment:
         """Whether reports flow through ``victim`` again, counted from now."""
         role, index = _split(victim)
         site = self._site
-        if role == "backend":
+        if role in ("backend", "worker"):
             return self._flows_through_backend(await site.stats())
         if role == "store":
             return self._flows_into_store
@@ -258,6 +258,13 @@ def _flows_from_board(board: Board) -> Flows:
         return status.acked > 0 if status.boot > boot else not off and status.acked > acked
 
     return flows
+
+
+async def _kill_soon(find: Callable[[], int | None]) -> None:
+    """A child of another part, which is gone while that is down: the next one then."""
+    while (pid := find()) is None:  # noqa: ASYNC110 - a process, which sets no event here
+        await asyncio.sleep(PID_POLL_S)
+    _signal(pid, signal.SIGKILL)
 
 
 def _split(victim: str) -> tuple[str, int]:
