@@ -29,6 +29,7 @@ from surge_host.errors import UserError
 
 KILLS_DEFAULT = 200
 KILLS_MAX = 100_000
+EXIT_INTERRUPTED = 130
 _PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -83,7 +84,11 @@ def main(arguments: list[str]) -> int:
         )
 
     tell(f"seed {seed}, in {folder}")
-    verdict = asyncio.run(chaos(args, seed, folder, tell))
+    try:
+        verdict = asyncio.run(chaos(args, seed, folder, tell))
+    except asyncio.CancelledError:
+        tell(f"interrupted, and everything stopped; data and logs: {folder}")
+        return EXIT_INTERRUPTED
     verdict.seconds = time.monotonic() - began_s
     show(verdict, sys.stderr if args.json else sys.stdout)
     if verdict.good and not args.keep:
@@ -156,5 +161,3 @@ if __name__ == "__main__":
     except UserError as error:
         print(f"chaos: {error.what}\n  where:  {error.where}\n  remedy: {error.remedy}", file=sys.stderr)
         sys.exit(2)
-    except (KeyboardInterrupt, asyncio.CancelledError):
-        os._exit(130)
