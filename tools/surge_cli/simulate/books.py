@@ -48,13 +48,15 @@ class Record:
 
 @dataclass(frozen=True)
 class Books:
-    """The result: ``checks`` by name, each with its violations; the backend's own totals."""
+    """The result: ``checks`` by name, each with its violations; the backend's own totals; what gateways
+    refused or dropped, by reason."""
 
     checks: dict[str, list[str]]
     accepted: int
     rejected: dict[str, int]
     credited_microcredits: int
     frozen: int
+    refused: dict[str, int] = field(default_factory=dict)
 
     @property
     def good(self) -> bool:
@@ -99,7 +101,16 @@ def check_books(
         {NAMES[code]: count for code, count in sorted(rejected.items())},
         credited,
         sum(record.status != ACTIVE for record in known.values()),
+        _refused(gateways),
     )
+
+
+def _refused(gateways: Sequence[dict[str, Any]]) -> dict[str, int]:
+    total: Counter[str] = Counter()
+    for gateway in gateways:
+        total.update(gateway["reports"]["refused"])
+        total["duplicate"] += gateway["reports"]["duplicates"]
+    return {reason: count for reason, count in total.items() if count}
 
 
 def read_records(connection: Connection) -> dict[str, Record]:

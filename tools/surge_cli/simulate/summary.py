@@ -30,6 +30,10 @@ _MADE = (
     ("disconnected", "connections lost"),
     ("connect_failed", "connections that failed"),
     ("commands_executed", "commands executed"),
+    ("flood_garbage", "publishes of floods: garbage"),
+    ("flood_bad_mac", "publishes of floods: a wrong MAC"),
+    ("flood_bad_pack", "publishes of floods: a bad pack"),
+    ("flood_repetition", "publishes of floods: the same again"),
 )
 
 
@@ -45,9 +49,11 @@ def say_summary(console: Console, options: Options, journal: Journal, ending: En
     for name, text in WRONGS:
         if counts[name]:
             table.add_row(f"[red]{counts[name]:,}[/red]", text)
+    for reason, count in books.refused.items():
+        table.add_row(f"[blue]{count:,}[/blue]", f"publishes not taken by gateways: {_words(reason)}")
     table.add_row(f"[green]{books.accepted:,}[/green]", "reports accepted")
     for name, count in books.rejected.items():
-        table.add_row(f"[magenta]{count:,}[/magenta]", f"reports rejected: {name.replace('_', ' ')}")
+        table.add_row(f"[magenta]{count:,}[/magenta]", f"reports rejected: {_words(name)}")
     table.add_row(f"[magenta]{books.frozen:,}[/magenta]", "devices frozen")
     table.add_row(
         f"[yellow]{credits_text(books.credited_microcredits)}[/yellow]", "credits earned by devices"
@@ -63,9 +69,13 @@ def say_summary(console: Console, options: Options, journal: Journal, ending: En
     )
     for name, violations in books.checks.items():
         mark = "[bold red]✗[/bold red]" if violations else "[green]✓[/green]"
-        console.print(f" {mark} {name.replace('_', ' ')}", highlight=False)
+        console.print(f" {mark} {_words(name)}", highlight=False)
         for text in violations:
             console.print(f"   [red]{text}[/red]", highlight=False)
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
 
 
 def summary_json(options: Options, journal: Journal, ending: Ending, books: Books) -> dict[str, Any]:
@@ -77,6 +87,7 @@ def summary_json(options: Options, journal: Journal, ending: Ending, books: Book
         "plan": asdict(options.plan.wrongs),
         "counts": {name: count for name, count in sorted(journal.counts.items()) if count},
         "cloned_devices": len(journal.cloned),
+        "refused_by_gateways": books.refused,
         "reports_accepted": books.accepted,
         "reports_rejected": books.rejected,
         "devices_frozen": books.frozen,
