@@ -31,6 +31,7 @@ from surge_backend.api import (
 from surge_backend.api.bounds import JSON_BODY_LEN_MAX, BodyBounds
 from surge_backend.api.edge import Edge
 from surge_backend.api.guard import SCHEME_BEARER, SCHEME_ENROLMENT
+from surge_backend.api.paths import PlainPaths
 from surge_backend.api.problems import PROBLEM_SCHEMA
 from surge_backend.api.routes import check_guarded
 from surge_backend.api.services import Services
@@ -93,6 +94,7 @@ def make_api(services: Services) -> FastAPI:
         openapi_url=None,  # served by `system`, behind a guard like everything else
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # a redirect is built from the client's Host header, and does no one good
     )
     app.state.services = services
     handlers.install(app, services.retry_after_s)
@@ -113,7 +115,7 @@ def _around(app: FastAPI, services: Services, body_timeout_s: float) -> ASGIApp:
         len_max_by_path={batches.PATH: BATCH_LEN_MAX},
         body_timeout_s=body_timeout_s,
     )
-    return Edge(bounded, meter=services.metrics)
+    return Edge(PlainPaths(bounded), meter=services.metrics)
 
 
 def _describe(app: FastAPI) -> dict[str, Any]:
