@@ -113,7 +113,7 @@ BENCHES = (
             Figure("device_report_us", "µs", "SHA-256 of 4 KiB in the same MicroPython"),
             Figure("device_report_bytes_allocated", "bytes", "none: counted"),
         ),
-        quick=("--rounds", "20"),
+        quick=("--rounds", "20", "--runs", "1"),
     ),
     Bench("verify_export", (Figure("verify_reports_per_s", "1/s", "none"),)),
     Bench("log_append", (Figure("log_append_per_s", "1/s", "none: fsynced leaves", {"": Target(1500)}),)),
