@@ -24,7 +24,7 @@ from gateway_http import ENROLMENT_TOKEN, TestBackend, running_backend
 ROOT = Path(__file__).parents[2]
 FOLDERS = [ROOT / name for name in ("protocol", "gateway", "backend", "tools")]
 READY_TIMEOUT_S = 120
-POLL_S = 0.05
+POLL_S = 0.2  # each look at the status costs the gateway some time, with many devices some milliseconds
 NO_SECRETS: Mapping[str, str] = MappingProxyType({})
 # A flood from few devices: quotas would refuse it, and refusing isn't what is measured.
 FLOOD_SETTINGS = """
