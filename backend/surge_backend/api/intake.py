@@ -4,7 +4,8 @@ Place in the flow: `POST /v1/batches` hands over how to read the body; `ingest` 
 in a thread; the projector is told. Does not look into a batch.
 
 Rules kept: past `waiting_max` a batch is refused before any of it is read (503, Retry-After), so that the
-batches in memory are bounded; a busy or full database is 503 with nothing stored, and is remembered as the
+batches in memory are bounded; of one gateway OF_ONE_GATEWAY_MAX wait, so that none can keep the others out,
+however slowly its bodies come; a busy or full database is 503 with nothing stored, and is remembered as the
 `fault` that `/healthz` shows until a batch gets through again.
 """
 
@@ -38,6 +39,11 @@ _FAULTS = frozenset(
 )
 
 
+# A gateway sends one batch after the other; the second place is for one that it sends again while the first
+# try, whose answer it gave up waiting for, is still at work.
+OF_ONE_GATEWAY_MAX = 2
+
+
 @dataclass(frozen=True)
 class Answer:
     """What the gateway gets: `settled_now` is False where the same batch was settled before."""
@@ -67,13 +73,13 @@ class Intake:
         self._retry_after_s = retry_after_s
         # One at a time: the database has one writer, and waiting here costs no thread.
         self._turn = asyncio.Lock()
-        self._waiting = 0
+        self._waiting: Counter[str] = Counter()
         self._fault = ""
 
     @property
     def waiting(self) -> int:
         """Batches being read, waiting, or in work."""
-        return self._waiting
+        return self._waiting.total()
 
     @property
     def fault(self) -> str:
@@ -82,18 +88,23 @@ class Intake:
 
     async def submit(self, gateway_id: str, read_body: Callable[[], Awaitable[bytes]]) -> Answer:
         """Settle the batch of `gateway_id`. Raises Problem, or the core's errors."""
-        if self._waiting >= self._waiting_max:
-            self._metrics.batch(problems.OVERLOADED.code, 0, 0.0)
-            raise retry_later(
-                problems.OVERLOADED, f"{self._waiting_max} batches wait already", self._retry_after_s
-            )
-        self._waiting += 1
+        if self.waiting >= self._waiting_max:
+            raise self._overloaded(f"{self._waiting_max} batches wait already")
+        if self._waiting[gateway_id] >= OF_ONE_GATEWAY_MAX:
+            raise self._overloaded(f"{OF_ONE_GATEWAY_MAX} batches of this gateway wait already")
+        self._waiting[gateway_id] += 1
         try:
             envelope = await read_body()
             async with self._turn:
                 return await self._settle(gateway_id, envelope)
         finally:
-            self._waiting -= 1
+            self._waiting[gateway_id] -= 1
+            if not self._waiting[gateway_id]:
+                del self._waiting[gateway_id]
+
+    def _overloaded(self, detail: str) -> problems.Problem:
+        self._metrics.batch(problems.OVERLOADED.code, 0, 0.0)
+        return retry_later(problems.OVERLOADED, detail, self._retry_after_s)
 
     async def _settle(self, gateway_id: str, envelope: bytes) -> Answer:
         started_s = time.perf_counter()

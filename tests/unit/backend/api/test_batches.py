@@ -1,5 +1,6 @@
 """Batches over HTTP: what is settled, what is refused and how, and that all can be proven afterwards."""
 
+import asyncio
 import hashlib
 import os
 
@@ -7,7 +8,10 @@ import pytest
 from databases import KINDS, full_disk
 from sqlalchemy import select
 
+from surge_backend.api import problems
+from surge_backend.api.intake import OF_ONE_GATEWAY_MAX
 from surge_backend.db.schema import batches
+from surge_backend.errors import MalformedBatch
 from surge_backend.registry.tokens import Role
 from surge_wire import ed25519
 from surge_wire.limits import BATCH_LEN_MAX
@@ -234,6 +238,34 @@ async def test_too_many_waiting_batches_are_turned_away(
     is_problem(await world.post_batch(gateway, envelope), 503, "overloaded")
     monkeypatch.undo()
     assert (await world.post_batch(gateway, envelope)).status_code == 201
+
+
+@pytest.mark.threat(18)
+async def test_one_gateway_cant_keep_the_others_out(world: World) -> None:
+    """However many batches it begins to send, and however slowly: the honest one's is settled meanwhile."""
+    _, owner = await world.owner()
+    flooding, honest = await world.gateway(owner), await world.gateway(owner)
+    device = await world.device(owner)
+    intake = world.services.intake
+    release = asyncio.Event()
+
+    async def slow_body() -> bytes:
+        await release.wait()
+        return b"no batch"
+
+    flood = [asyncio.create_task(intake.submit(flooding.gateway_id, slow_body)) for _ in range(40)]
+    reading = set(flood)
+    async with asyncio.timeout(60):  # only so that a failing test ends
+        while len(reading) > OF_ONE_GATEWAY_MAX:
+            _, reading = await asyncio.wait(reading, return_when=asyncio.FIRST_COMPLETED)
+    done = set(flood) - reading
+    refused = {task.exception().kind for task in done}  # type: ignore[union-attr]
+    assert (len(done), refused) == (40 - OF_ONE_GATEWAY_MAX, {problems.OVERLOADED})
+    assert (await world.post_batch(honest, honest.batch([device.report()]))).status_code == 201
+    release.set()
+    ended = await asyncio.gather(*reading, return_exceptions=True)
+    assert [type(error) for error in ended] == [MalformedBatch] * OF_ONE_GATEWAY_MAX
+    assert intake.waiting == 0
 
 
 async def test_a_batch_can_be_fetched_by_who_may(world: World) -> None:
