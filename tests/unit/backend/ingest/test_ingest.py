@@ -376,6 +376,7 @@ def test_a_full_disk_stores_nothing_and_the_batch_passes_later(world: Any):
     assert world.submit(gateway, envelope).settlement.rejections == []
 
 
+@pytest.mark.threat(11)
 @pytest.mark.parametrize(
     "step",
     [
@@ -418,6 +419,43 @@ def test_a_forked_log_takes_no_batch(world: Any):
     with pytest.raises(LogForked):
         world.submit(gateway, gateway.seal([device.next()]))
     assert world.snapshot() == before
+
+
+@pytest.mark.threat(11)
+def test_one_batch_at_several_backends_at_once_makes_one_transfer(world: Any, reopen: Any):
+    """Backends with caches of their own on one database; each round the same bytes at all of them."""
+    gateway, device = world.gateway(), world.device()
+    backends = [reopen(world) for _ in range(4)]
+    for backend in backends:
+        object.__setattr__(backend.database, "busy_timeout_ms", 60_000)
+    for log_index in range(5):
+        envelope = gateway.seal([device.next(), device.next()])
+        gateway.settled()
+        start = threading.Barrier(len(backends))
+        results: list[Any] = []
+
+        def submit(backend: Any, envelope: bytes = envelope, start: Any = start, into: Any = results) -> None:
+            start.wait()
+            while True:
+                try:
+                    into.append(backend.submit(gateway, envelope))
+                    return
+                except StoreBusy:  # as its gateway would: the same again
+                    continue
+
+        threads = [threading.Thread(target=submit, args=(backend,)) for backend in backends]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(result.is_new for result in results) == [False, False, False, True]
+        assert len({result.answer for result in results}) == 1
+        assert {result.log_index for result in results} == {log_index}
+    assert len(world.rows(select(schema.transfers))) == 5
+    assert len(world.rows(select(reports))) == 10
+    with world.database.read() as connection:
+        assert check_ledger(connection) == []
+        assert check_log(connection) == []
 
 
 def test_gateways_in_threads_are_settled_one_after_the_other(world: Any):

@@ -145,6 +145,7 @@ class World:
             self.random.choice(actions)()
 
 
+@pytest.mark.threat(5)
 @pytest.mark.parametrize("seed", range(30))
 def test_power_cut_at_any_operation_loses_and_doubles_nothing(seed):
     """Threat 5, on the device: each life is cut at a random operation, then the next one starts on what is
@@ -183,10 +184,12 @@ def cut_in_turn(seed, restarts):
         world.run(20)
 
 
+@pytest.mark.threat(5)
 def test_every_operation_of_one_life_is_cut_in_turn():
     assert cut_in_turn(7, [True]) > 50
 
 
+@pytest.mark.threat(5)
 def test_every_operation_of_one_life_is_killed_in_turn_and_the_next_loses_power_at_once():
     """What a dead process left unsynced is relied on, and sent, only once it is durable."""
     assert cut_in_turn(9, [False, True]) > 50
@@ -201,6 +204,7 @@ def test_without_faults_every_reading_is_present_acked_or_counted(seed):
         assert len(world.stored - world.present() - world.acked) + world.refused == world.outbox.dropped
 
 
+@pytest.mark.threat(15)
 @pytest.mark.parametrize("seed", range(12))
 def test_full_file_system_is_an_answer_and_not_a_crash_and_heals_when_space_returns(seed):
     """Threat 15, on the device."""
@@ -225,6 +229,8 @@ def test_full_file_system_is_an_answer_and_not_a_crash_and_heals_when_space_retu
     assert world.outbox.pending == 1
 
 
+@pytest.mark.threat(5)
+@pytest.mark.threat(15)
 @pytest.mark.parametrize("seed", range(20))
 def test_failed_sync_then_power_cut_never_gives_a_reading_a_second_life(seed):
     """Threats 1 and 15: after a failed fsync the record's fate is unknown; only the same bytes may take its
