@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 FINDINGS_MAX: Final = 1_000  # that anybody may ask for
-SHOWN_LEN_MAX: Final = 200  # characters of what is found; a hostile value is cut
+SHOWN_LEN_MAX: Final = 300  # characters of what is found; a hostile value is cut
 
 # Kinds, by the record that lies.
 LOG_KEY: Final = "log_key"
@@ -65,7 +65,7 @@ class Findings:
 
     def lie(self, kind: str, what: str, where: str, expected: Any, found: Any) -> None:
         """Note a lie. Raises EnoughFound with the last that is wanted."""
-        self.found.append(Finding(kind, what, where, shown(expected), shown(found)))
+        self.found.append(Finding(kind, shown(what), shown(where), shown(expected), shown(found)))
         if len(self.found) >= self.wanted:
             raise EnoughFound
 

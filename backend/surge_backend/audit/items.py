@@ -221,7 +221,7 @@ def decode_item(data: bytes) -> Item:
 
 def _read_header(fields: list[Any]) -> Header:
     if len(fields) < 2 or fields[1] != VERSION:
-        raise DecodeError("an export of another version", -1, str(fields[1:2]))
+        raise DecodeError("an export of another version", -1, str(fields[1:2])[:TEXT_LEN_MAX])
     _shape(fields, "iiibiiia")
     _, _, scope, key, first, tree_size, time_ms, limits = fields
     if scope not in (PUBLIC, FULL) or len(key) != HASH_LEN or not 0 <= first <= TREE_SIZE_MAX:

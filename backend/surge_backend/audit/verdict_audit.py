@@ -87,8 +87,9 @@ class VerdictAudit:
                 expected.append((position, item.device_id, boot, seq, code))
         if expected != part.rejections:
             what = "the stored rejections are not the batch's"
-            differing = [row for row in part.rejections if row not in expected]
-            missing = [row for row in expected if row not in part.rejections]
+            wanted, given = set(expected), set(part.rejections)
+            differing = [row for row in part.rejections if row not in wanted]
+            missing = [row for row in expected if row not in given]
             self._findings.lie(
                 kinds.REJECTION, what, where, missing[:1] or "no more", differing[:1] or "fewer"
             )

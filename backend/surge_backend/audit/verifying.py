@@ -15,7 +15,7 @@ from typing import Final
 from surge_backend.audit import findings as kinds
 from surge_backend.audit import items
 from surge_backend.audit.entry_audit import EntryAudit
-from surge_backend.audit.findings import EnoughFound, Finding, Findings
+from surge_backend.audit.findings import EnoughFound, Finding, Findings, shown
 from surge_backend.audit.framing import ExportUnreadable, Readable, read_frames
 from surge_backend.audit.items import End, Entry, Event, Header, Item, Rows, TransferItem, decode_item
 from surge_backend.audit.log_audit import LogAudit
@@ -80,9 +80,8 @@ def verify_items(frames: Iterable[tuple[int, bytes]], options: Options | None = 
             try:
                 item = decode_item(data)
             except DecodeError as error:
-                raise ExportUnreadable(
-                    f"not an export of Surge: {error}", f"item at byte {offset}"
-                ) from error
+                said = shown(f"not an export of Surge: {error}")
+                raise ExportUnreadable(said, f"item at byte {offset}") from error
             verification.take(item, offset)
         verification.finish()
     except EnoughFound:

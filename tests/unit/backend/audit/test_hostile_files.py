@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from surge_backend.audit import items
 from surge_backend.audit.framing import ITEM_LEN_MAX, ExportUnreadable, frame, read_frames
-from surge_backend.audit.items import Entry, Event, Header, decode_item, encode_item
+from surge_backend.audit.items import Entry, Event, Header, TransferItem, decode_item, encode_item
 from surge_backend.audit.names import AcceptedNames
 from surge_backend.audit.verifying import Options, verify_export
 from surge_backend.verify.reading import ReadReport
@@ -195,6 +195,14 @@ def test_an_export_of_another_version_is_named(network: Network) -> None:
     header[1] = items.VERSION + 1
     with pytest.raises(ExportUnreadable, match="another version"):
         verify(frame(dumps(header)))
+
+
+def test_what_a_hostile_file_names_reaches_no_terminal_raw(network: Network) -> None:
+    found = read_items(network.export())
+    hostile = TransferItem(bytes(32), "\x1b[2Jgift", bytes(32), bytes(32), None, 5, [("\x1b]0;owned\x07", 5)])
+    (finding,) = verify(write_items([*found[:-1], hostile, found[-1]])).findings
+    assert str(finding).isprintable()
+    assert "gift" in finding.where
 
 
 def test_an_entry_without_its_batch_is_a_lie_in_a_full_export(network: Network) -> None:
