@@ -12,10 +12,13 @@ reading: it stops signing.
 
 import asyncio
 import functools
+import os
 import socket
+import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import NoReturn
 
 import anyio.to_thread
@@ -33,27 +36,39 @@ from surge_backend.errors import BackendError, LogForked
 from surge_backend.ingest import Ingest
 from surge_backend.keys import read_log_key, read_master_key
 from surge_backend.log import MerkleLog
-from surge_backend.metrics import Metrics
+from surge_backend.metrics import REFRESH_S, Metrics, count_restarts, forget_gauges, share_measurements
 from surge_backend.observability import set_up_logging
 from surge_backend.opening import (
     as_user_error,
     check_master_key,
+    cursor_name,
     locked_data_dir,
     opened_database,
     shown_url,
     unusable,
 )
-from surge_backend.projection import make_projector
-from surge_backend.server import announce, listening_socket, make_server, stops_on_signals
-from surge_backend.settings import LimitSettings, Settings, store_settings
+from surge_backend.projection import Keeper, make_projector
+from surge_backend.projection.lease import make_lease
+from surge_backend.server import (
+    announce,
+    listening_socket,
+    make_server,
+    say_where,
+    stops_on_signals,
+    stops_when_orphaned,
+    warn_of_plain_http,
+)
+from surge_backend.settings import EMBEDDED_KIND, LimitSettings, Settings, store_settings
 from surge_backend.telemetry.factory import make_store
-from surge_backend.telemetry.projector import Projector
 from surge_backend.telemetry.store import StoreUnavailable, TelemetryStore
 from surge_backend.upkeep import wall_clock_ms
+from surge_backend.workers import Supervisor, WorkerPlace
+from surge_host.errors import UserError
 
 # As many threads as the database has connections: one more would only wait for a connection.
 THREADS_MAX = 2 * POOL_SIZE
-PROJECTOR_RESTART_S = 5.0  # after a failure that is a defect, not the store's
+STOP_GRACE_S = 10  # that a worker has after its requests were cut off
+MEMORY_FOLDER = "/dev/shm"  # noqa: S108 -- the folder in it is made for its owner alone
 
 _log = structlog.get_logger("surge.backend")
 
@@ -62,25 +77,94 @@ def run_backend(settings: Settings) -> int:
     """Run until SIGTERM or SIGINT. Raises UserError for what keeps it from starting."""
     set_up_logging(settings.log.level, settings.log.format == "json")
     with locked_data_dir(settings), listening_socket(settings.server) as listener:
-        asyncio.run(_serve(settings, listener))
-    return 0
+        warn_of_plain_http(settings.server, listener)
+        if settings.server.workers == 1:
+            asyncio.run(_serve(settings, listener, lambda: say_where(settings.server, listener)))
+            return 0
+        _prepare(settings)
+        with _measurements_folder(settings) as measurements:
+            return _supervised(settings, listener, measurements)
 
 
-async def _serve(settings: Settings, listener: socket.socket) -> None:
+def _prepare(settings: Settings) -> None:
+    """Whatever keeps workers from starting is found once, before there are any; nothing stays open."""
+    with opened_database(settings) as database:
+        log = MerkleLog(read_log_key(settings.storage.log_key_path).seed)
+        check_master_key(settings, database, read_master_key(settings.storage.master_key_path))
+        _open_log(log, database, wall_clock_ms())
+
+
+def _measurements_folder(settings: Settings) -> "tempfile.TemporaryDirectory[str]":
+    """In memory where there is such a place: a mapped file on a disk that is full ends who writes to it."""
+    in_memory = os.access(MEMORY_FOLDER, os.W_OK)
+    return tempfile.TemporaryDirectory(
+        prefix="surge-backend-", dir=MEMORY_FOLDER if in_memory else settings.storage.data_dir
+    )
+
+
+def _supervised(settings: Settings, listener: socket.socket, measurements: str) -> int:
+    folder = Path(measurements)
+    share_measurements(folder, "supervisor")
+    restarts = count_restarts()
+
+    def work(place: WorkerPlace) -> int:
+        share_measurements(folder, str(place.number))
+        structlog.contextvars.bind_contextvars(worker=place.number)
+
+        def say_ready() -> None:
+            os.write(place.ready, b"1")
+
+        try:
+            asyncio.run(_serve(settings, listener, say_ready, place.orphaned, folder))
+        except UserError as error:
+            _log.error("worker_cannot_start", what=error.what, where=error.where, remedy=error.remedy)
+            return 2
+        return 0
+
+    def ended(number: int) -> None:
+        restarts()
+        forget_gauges(folder, str(number))
+
+    return Supervisor(
+        settings.server.workers,
+        work,
+        lambda: say_where(settings.server, listener),
+        ended,
+        settings.server.shutdown_timeout_s + STOP_GRACE_S,
+    ).run()
+
+
+async def _serve(
+    settings: Settings,
+    listener: socket.socket,
+    say_ready: Callable[[], None],
+    orphaned: int | None = None,
+    measurements: Path | None = None,
+) -> None:
     anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS_MAX
-    async with opened_services(settings) as services:
+    async with opened_services(settings, measurements=measurements) as services:
         application = make_application(services, body_timeout_s=settings.server.body_timeout_s)
         server = make_server(settings.server, application)
-        with stops_on_signals(server):
+        with stops_on_signals(server), stops_when_orphaned(server, orphaned):
             async with asyncio.TaskGroup() as tasks:
-                projector = tasks.create_task(_keep_projecting(services.projector), name="projector")
-                announcer = tasks.create_task(announce(settings.server, server, listener), name="announcer")
+                beside = [
+                    tasks.create_task(services.keeper.run(), name="keeper"),
+                    tasks.create_task(announce(server, say_ready), name="announcer"),
+                ]
+                if measurements is not None:
+                    beside.append(tasks.create_task(_keep_measured(services.metrics), name="measurer"))
                 try:
                     await server.serve(sockets=[listener])
                 finally:
-                    announcer.cancel()
-                    projector.cancel()
+                    for task in beside:
+                        task.cancel()
         _log.info("stopped")
+
+
+async def _keep_measured(metrics: Metrics) -> NoReturn:
+    while True:
+        await asyncio.sleep(REFRESH_S)
+        metrics.refresh()
 
 
 @asynccontextmanager
@@ -89,6 +173,7 @@ async def opened_services(
     *,
     now_ms: Callable[[], int] = wall_clock_ms,
     monotonic_s: Callable[[], float] = time.monotonic,
+    measurements: Path | None = None,
 ) -> AsyncIterator[Services]:
     """Everything that the routes use, open; closed in reverse. Raises UserError."""
     async with AsyncExitStack() as stack:
@@ -100,14 +185,17 @@ async def opened_services(
         store = make_store(store_settings(settings))
         stack.push_async_callback(store.close)
         await _open_store(store)
-        metrics = Metrics()
+        metrics = Metrics(measurements)
+        cursor = cursor_name(settings)
         projector = make_projector(
             database,
             store,
             settings.telemetry.retry_max_s,
             settings.telemetry.series_per_device_max,
             metrics.points_left_out,
+            cursor,
         )
+        lease = make_lease(database, settings.telemetry.kind == EMBEDDED_KIND)
         with database.read() as connection:
             projector.notify(log.head(connection)[0].tree_size)  # so that the lag is right from the start
         telemetry_points = Watched("points", store.count)
@@ -129,6 +217,7 @@ async def opened_services(
             intake=intake,
             store=store,
             projector=projector,
+            keeper=Keeper(database, projector, lease, cursor),
             metrics=metrics,
             rates=_rates(settings.limits),
             counts=CountsCache(database),
@@ -173,7 +262,10 @@ def _rates(limits: LimitSettings) -> RateLimits:
 def _gauges(services: Services) -> dict[str, tuple[str, float | None]]:
     stats = services.projector.stats
     return {
-        "surge_telemetry_lag_batches": ("Batches whose telemetry is still to be written.", stats.lag),
+        "surge_telemetry_lag_batches": (
+            "Batches whose telemetry is still to be written.",
+            services.keeper.lag,
+        ),
         "surge_telemetry_points_written": (
             "Points written since the start, repeats included.",
             stats.written,
@@ -189,13 +281,3 @@ def _gauges(services: Services) -> dict[str, tuple[str, float | None]]:
             + services.rates.failed_tokens.refused,
         ),
     }
-
-
-async def _keep_projecting(projector: Projector) -> NoReturn:
-    """Run the projector for ever. A defect in it is logged and tried again: batches must go on."""
-    while True:
-        try:
-            await projector.run()
-        except Exception:
-            _log.exception("projector_failed", restart_in_s=PROJECTOR_RESTART_S)
-        await asyncio.sleep(PROJECTOR_RESTART_S)

@@ -10,10 +10,13 @@ overwritten; what a person can put right is a UserError.
 import argparse
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from surge_backend.registry.tokens import Role
-from surge_backend.settings import Settings, read_settings
+from surge_backend.settings import WORKERS_MAX, Settings, check_settings, read_settings
+from surge_host.errors import UserError
 
 SUMMARY = "Run the backend: it verifies what gateways forward, pays for it, and keeps the public log."
 
@@ -21,6 +24,13 @@ _PRIVATE_UMASK = 0o077
 _CONFIG_DEFAULT = "backend.toml"
 LABEL_DEFAULT = "made offline"
 _OUT_HELP = "a new file for the token (mode 0600)"
+
+_WORKERS: dict[str, Any] = {
+    "type": int,
+    "metavar": "N",
+    "default": argparse.SUPPRESS,
+    "help": "run N processes on the one port (default: [server] workers)",
+}
 
 _COMMANDS = {
     "run": "run the backend (the default)",
@@ -41,11 +51,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=_CONFIG_DEFAULT,
         help=f"settings file (default: {_CONFIG_DEFAULT})",
     )
+    parser.add_argument("--workers", **_WORKERS)
     commands = parser.add_subparsers(dest="command", metavar="command", title="commands")
     for name, text in _COMMANDS.items():
         command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         # also after the command; SUPPRESS keeps what stood before it
         command.add_argument("--config", metavar="FILE", default=argparse.SUPPRESS, help="settings file")
+        if name == "run":
+            command.add_argument("--workers", **_WORKERS)
         if name == "token":
             _add_token_arguments(command)
         if name == "owner":
@@ -86,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
         return initialise(path)
     settings = read_settings(path)
     runners: dict[str, Callable[[Settings], int]] = {
-        "run": _run,
+        "run": lambda known: _run(known, getattr(args, "workers", None), args.config),
         "check": lambda known: _check(known, args.quick),
         "rebuild-telemetry": _rebuild,
         "owner": lambda known: _owner(known, args),
@@ -96,9 +109,14 @@ def run(args: argparse.Namespace) -> int:
     return runners[command](settings)
 
 
-def _run(settings: Settings) -> int:
+def _run(settings: Settings, workers: int | None, source: str) -> int:
     from surge_backend.app import run_backend
 
+    if workers is not None:
+        if not 1 <= workers <= WORKERS_MAX:
+            raise UserError(f"{workers} is no number of workers", "--workers", f"give 1 to {WORKERS_MAX}")
+        settings = replace(settings, server=replace(settings.server, workers=workers))
+        check_settings(settings, source)
     return run_backend(settings)
 
 

@@ -8,6 +8,7 @@ however it ends), so that two backends never share a telemetry file or a port by
 """
 
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,8 +22,9 @@ from surge_backend.db.migrations import current_version, upgrade
 from surge_backend.db.postgresql import check_server
 from surge_backend.db.schema import devices
 from surge_backend.errors import BackendError, DatabaseTooNew, StoreBusy, StoreFull, StoreLost
-from surge_backend.keys import SealError, SecretVault, make_private_directory
-from surge_backend.settings import Settings
+from surge_backend.keys import SealError, SecretVault, create_private_file, make_private_directory
+from surge_backend.projection.source import CURSOR_NAME
+from surge_backend.settings import EMBEDDED_KIND, TELEMETRY_ID_NAME, Settings
 from surge_host.errors import UserError
 from surge_host.private_files import take_lock
 
@@ -123,6 +125,21 @@ def check_master_key(settings: Settings, database: Database, vault: SecretVault)
             str(settings.storage.master_key_path),
             "put the right master key there; without it no device can be checked",
         ) from error
+
+
+def cursor_name(settings: Settings) -> str:
+    """Under which name the database keeps how far our telemetry store has come.
+
+    A store that is a file of ours has a name of its own where several backends share the database: each fills
+    its own.
+    """
+    storage = settings.storage
+    if settings.telemetry.kind != EMBEDDED_KIND or storage.database_url is None:
+        return CURSOR_NAME
+    path = storage.data_dir / TELEMETRY_ID_NAME
+    if not path.exists():
+        create_private_file(path, secrets.token_hex(8).encode())
+    return f"duckdb-{path.read_text().strip()[:16]}"
 
 
 def shown_url(database: Database) -> str:

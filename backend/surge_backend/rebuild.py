@@ -17,7 +17,7 @@ from surge_backend.errors import BackendError
 from surge_backend.keys import read_log_key
 from surge_backend.log import MerkleLog
 from surge_backend.observability import set_up_logging
-from surge_backend.opening import as_user_error, locked_data_dir, opened_database, shown_url
+from surge_backend.opening import as_user_error, cursor_name, locked_data_dir, opened_database, shown_url
 from surge_backend.projection import make_projector
 from surge_backend.settings import Settings, store_settings
 from surge_backend.telemetry.factory import make_store
@@ -54,7 +54,11 @@ async def _rebuild(settings: Settings, database: Database) -> tuple[int, int]:
         with database.read() as connection:
             total = log.head(connection)[0].tree_size
         projector = make_projector(
-            database, store, settings.telemetry.retry_max_s, settings.telemetry.series_per_device_max
+            database,
+            store,
+            settings.telemetry.retry_max_s,
+            settings.telemetry.series_per_device_max,
+            cursor_name=cursor_name(settings),
         )
         await projector.rebuild()
         projector.notify(total)

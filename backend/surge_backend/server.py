@@ -12,7 +12,7 @@ import errno
 import signal
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import structlog
@@ -124,6 +124,26 @@ def stops_on_signals(server: uvicorn.Server) -> Iterator[None]:
             loop.remove_signal_handler(number)
 
 
+@contextmanager
+def stops_when_orphaned(server: uvicorn.Server, orphaned: int | None) -> Iterator[None]:
+    """Stop once nothing holds the other end of the pipe `orphaned`: the supervisor is gone."""
+    if orphaned is None:
+        yield
+        return
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        loop.remove_reader(orphaned)
+        _log.error("supervisor_gone")
+        server.should_exit = True
+
+    loop.add_reader(orphaned, stop)
+    try:
+        yield
+    finally:
+        loop.remove_reader(orphaned)
+
+
 def shown_address(server: ServerSettings, listener: socket.socket) -> str:
     """The URL that people and programs on this machine use."""
     host, port = listener.getsockname()[:2]
@@ -131,8 +151,14 @@ def shown_address(server: ServerSettings, listener: socket.socket) -> str:
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
-async def announce(server: ServerSettings, running: Server, listener: socket.socket) -> None:
-    """Say where the API is once it answers: one line on stdout, which programs may wait for."""
+async def announce(running: Server, say: Callable[[], None]) -> None:
+    """`say` so once the API answers."""
+    await running.answers.wait()
+    say()
+
+
+def warn_of_plain_http(server: ServerSettings, listener: socket.socket) -> None:
+    """Tokens that others can read on the way are warned of."""
     address = shown_address(server, listener)
     if not server.is_loopback and not server.has_tls:
         _log.warning(
@@ -141,6 +167,10 @@ async def announce(server: ServerSettings, running: Server, listener: socket.soc
             what="tokens and enrolled secrets travel in clear text; who listens on the way can use them",
             remedy="let a proxy speak TLS before it, or set tls_certificate and tls_key",
         )
-    await running.answers.wait()
+
+
+def say_where(server: ServerSettings, listener: socket.socket) -> None:
+    """Where the API is: one line on stdout, which programs may wait for."""
+    address = shown_address(server, listener)
     _log.info("listening", address=address)
     print(f"surge backend: {address} (API: {address}/docs)", flush=True)  # noqa: T201

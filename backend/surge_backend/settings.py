@@ -21,6 +21,7 @@ from surge_backend.telemetry.factory import TelemetrySettings as StoreSettings
 from surge_host.errors import UserError
 from surge_host.settings_loader import Secret, load_settings, setting
 
+WORKERS_MAX = 64
 ENV_PREFIX = "SURGE_BACKEND"
 
 DATA_DIR_DEFAULT = Path("surge-data")
@@ -28,6 +29,8 @@ MASTER_KEY_NAME = "master.key"
 LOG_KEY_NAME = "log.key"
 ADMIN_FILE_NAME = "admin.token"
 DATABASE_NAME = "surge.db"
+EMBEDDED_KIND: Kind = "duckdb"  # the telemetry store that is a file of one process
+TELEMETRY_ID_NAME = "telemetry.id"
 TELEMETRY_NAME = "telemetry.duckdb"
 
 
@@ -44,6 +47,12 @@ class ServerSettings:
     connections_max: int = setting(512, minimum=8, maximum=100_000, help="more get 503 at once")
     body_timeout_s: float = setting(30.0, minimum=1, maximum=600, help="a slower body gets 408")
     keep_alive_s: int = setting(30, minimum=1, maximum=600, help="an idle connection is closed then")
+    workers: int = setting(
+        1,
+        minimum=1,
+        maximum=WORKERS_MAX,
+        help="processes; a limit of one client or one backend is each process's own",
+    )
     shutdown_timeout_s: int = setting(
         30, minimum=1, maximum=600, help="requests still running are cut off then"
     )
@@ -178,9 +187,20 @@ def read_settings(path: Path, environ: Mapping[str, str] = os.environ) -> Settin
     if settings.storage.data_dir == DATA_DIR_DEFAULT:  # a default is relative to the file's folder too
         storage = replace(settings.storage, data_dir=path.parent / DATA_DIR_DEFAULT)
         settings = replace(settings, storage=storage)
-    _check_server(settings.server, str(path))
-    store_settings(settings)
+    check_settings(settings, str(path))
     return settings
+
+
+def check_settings(settings: Settings, source: str) -> None:
+    """What can't be seen from one setting alone. Raises UserError."""
+    _check_server(settings.server, source)
+    store_settings(settings)
+    if settings.server.workers > 1 and settings.telemetry.kind == EMBEDDED_KIND:
+        raise UserError(
+            f"{settings.server.workers} workers can't share DuckDB's file: one process has it to itself",
+            f"{source}: [server] workers, [telemetry] kind",
+            "set [telemetry] kind to influx1 or influx2 (InfluxDB, VictoriaMetrics); or workers = 1",
+        )
 
 
 def _check_server(server: ServerSettings, source: str) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # at run time these import this module
     from surge_backend.api.watch import Watched
     from surge_backend.log import MerkleLog
     from surge_backend.metrics import Metrics
+    from surge_backend.projection import Keeper
     from surge_backend.telemetry.projector import Projector
     from surge_backend.telemetry.store import StoreHealth, TelemetryStore
 
@@ -48,6 +49,7 @@ class Services:
     intake: "Intake"
     store: "TelemetryStore"
     projector: "Projector"
+    keeper: "Keeper"
     metrics: "Metrics"
     rates: RateLimits
     counts: "CountsCache"

@@ -72,7 +72,7 @@ async def get_stats(services: ServicesDep) -> Stats:
         reports_rejected=counts.reports_rejected,
         credited_microcredits=counts.credited_microcredits,
         telemetry_points=await services.telemetry_points.get(),
-        telemetry_lag=services.projector.stats.lag,
+        telemetry_lag=services.keeper.lag,
         tree_size=counts.batches,
     )
 
@@ -102,7 +102,7 @@ async def check_health(services: Services) -> Health:
     stats = services.projector.stats
     projector = ComponentHealth(
         ok=not stats.last_error,
-        detail=f"{stats.lag} batches behind" + (", trying again" if stats.last_error else ""),
+        detail=f"{services.keeper.lag} batches behind" + (", trying again" if stats.last_error else ""),
     )
     status: Literal["ok", "degraded", "failing"] = "ok"
     if not (telemetry.ok and projector.ok):

@@ -41,9 +41,11 @@ def _placeholders(dialect: str, count: int) -> str:
 
 
 @lru_cache(maxsize=256)
-def _insert_sql(dialect: str, table: Table, columns: tuple[str, ...], conflict: str) -> str:
+def _insert_sql(
+    dialect: str, table: Table, columns: tuple[str, ...], conflict: str, by_arrays: bool = False
+) -> str:
     names = ", ".join(columns)
-    if dialect == "sqlite":
+    if not by_arrays:
         rows = f"VALUES ({_placeholders(dialect, len(columns))})"
     else:
         arrays = ", ".join("%s::" + _column_array(table, name) for name in columns)
@@ -86,12 +88,12 @@ def _insert(
     connection: Connection, table: Table, columns: tuple[str, ...], conflict: str, rows: Sequence[Values]
 ) -> int:
     dialect = connection.dialect.name
-    sql = _insert_sql(dialect, table, columns, conflict)
-    if dialect == "sqlite" or not rows:
-        return _run_many(connection, sql, rows)
+    if dialect == "sqlite" or len(rows) < 2:
+        return _run_many(connection, _insert_sql(dialect, table, columns, conflict), rows)
+    sql = _insert_sql(dialect, table, columns, conflict, by_arrays=True)
     cursor = _cursor(connection)
     try:
-        cursor.execute(sql, [list(column) for column in zip(*rows, strict=True)])
+        cursor.execute(sql, [_array(column) for column in zip(*rows, strict=True)])
         return int(cursor.rowcount)
     finally:
         cursor.close()
@@ -175,11 +177,30 @@ def _select_by_arrays(connection: Connection, sql: str, keys: list[Values], valu
     statement = sql.replace("{keys}", listed).replace("{}", "%s")
     cursor = _cursor(connection)
     try:
-        cursor.execute(statement, [*values, *(list(column) for column in zip(*keys, strict=True))])
+        cursor.execute(statement, [*values, *(_array(column) for column in zip(*keys, strict=True))])
         found: list[Values] = cursor.fetchall()
         return found
     finally:
         cursor.close()
+
+
+def _array(values: Sequence[Any]) -> str:
+    """An array in PostgreSQL's own notation. The driver would write the same, in three times the time."""
+    return "{" + ",".join(map(_element, values)) + "}"
+
+
+def _element(value: Any) -> str:
+    if type(value) is int:
+        return str(value)
+    if isinstance(value, bytes):
+        return '"\\\\x' + value.hex() + '"'
+    if isinstance(value, str):
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    if value is None:
+        return "NULL"
+    if isinstance(value, bool):
+        return "t" if value else "f"
+    raise TypeError(f"no column holds a {type(value).__name__}")
 
 
 def _cursor(connection: Connection) -> Any:

@@ -84,6 +84,10 @@ class Projector:
             self._stats = replace(self._stats, newest=newest)
         self._news.set()
 
+    def resume(self) -> None:
+        """Begin at the stored cursor: while this one rested, another may have gone on."""
+        self._loaded, self._candidate, self._instance = False, None, None
+
     async def run(self) -> None:
         """Projects for ever; ends only by cancellation, at any point, without loss."""
         while True:
