@@ -138,7 +138,7 @@ class PostgresServer:
             "full_page_writes": "on" if self.durable else "off",
             "autovacuum_naptime": "1h",
             "max_wal_size": "256MB",
-            "dynamic_shared_memory_type": "posix",
+            "dynamic_shared_memory_type": "mmap",
             "log_checkpoints": "off",
         } | self.settings
         options = [part for name, value in chosen.items() for part in ("-c", f"{name}={value}")]

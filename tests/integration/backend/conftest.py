@@ -135,10 +135,10 @@ class Backend:
             "[server]\nport = 0\n[limits]\nenrolment_burst = 1000\npublic_burst = 10000\n" + text
         )
 
-    def start(self) -> None:
+    def start(self, *arguments: str) -> None:
         """Start it and wait for its one line on stdout."""
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "surge_cli", "backend", "--config", str(self.config)],
+            [sys.executable, "-m", "surge_cli", "backend", "--config", str(self.config), *arguments],
             env=environment(**self.extra_environment),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from sqlalchemy import BigInteger, Column, MetaData, String, Table
+from sqlalchemy import BigInteger, Boolean, Column, LargeBinary, MetaData, String, Table, select
 
 from surge_backend.db.bulk import (
     execute,
@@ -78,6 +78,33 @@ def test_put_replaces_and_execute_changes(database: Database):
         execute_many(connection, "UPDATE things SET value = {} WHERE number = {}", [(6, 1), (6, 2)])
         assert fetch_one(connection, "SELECT sum(value) FROM things WHERE number < {}", 4) == (18,)
         assert fetch_one(connection, "SELECT value FROM things WHERE number = {}", 99) is None
+
+
+def test_every_value_comes_back_as_it_was(database: Database):
+    """What is written in another notation on the way: quotes, backslashes, braces, NULL and its name."""
+    table = Table(
+        "odd",
+        MetaData(),
+        Column("n", BigInteger, primary_key=True),
+        Column("t", String),
+        Column("b", LargeBinary),
+        Column("f", Boolean),
+    )
+    texts = ["", '"', "\\", "\\\\x41", "NULL", "null", "{a,b}", "a,b", " ä€😀\n\t", "'; --", None]
+    blobs = [b"", b"\\x41", bytes(range(256)), b'"{},', None, *([b"\x00"] * 6)]
+    flags = [True, False, None, *([True] * 8)]
+    numbers = [2**63 - 1, -(2**63), *range(9)]
+    odd = sorted(zip(numbers, texts, blobs, flags, strict=True))
+    with database.write() as connection:
+        table.create(connection)
+        insert_rows(connection, table, ("n", "t", "b", "f"), odd[:1])
+        insert_rows(connection, table, ("n", "t", "b", "f"), odd[1:])
+    with database.read() as connection:
+        assert [tuple(row) for row in connection.execute(select(table).order_by(table.c.n))] == odd
+        for column, values in (("t", texts), ("b", blobs)):
+            keys = [(value,) for value in values if value is not None]
+            found = select_by_keys(connection, f"SELECT n FROM odd WHERE {column} IN ({{keys}})", keys)
+            assert len(found) == len(keys)
 
 
 def test_it_is_all_in_the_callers_transaction(database: Database):
