@@ -5,12 +5,14 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from surge_backend.audit import items
 from surge_backend.audit.exporting import export_parts
 from surge_backend.audit.framing import ExportUnreadable
 from surge_backend.audit.items import End, Entry, Event, Header
 from surge_backend.audit.verifying import verify_export
+from surge_backend.db import migrations
 from surge_wire.verdicts import NAMES
 
 from .conftest import Network, read_items, settlement_of, verify, write_items
@@ -116,3 +118,19 @@ def test_events_stand_before_the_entries_that_they_count_for(network: Network) -
             size = item.index + 1
         elif isinstance(item, Event):
             assert item.tree_size == size
+
+
+def test_events_that_a_migration_made_up_verify_too(own_network: Network) -> None:
+    """A database from before there were events: every verdict follows from those made of its rows."""
+    world = own_network.world
+    created = (
+        "UPDATE {0}s SET created_ms = (SELECT min(time_ms) FROM registry_events"
+        " WHERE kind IN ('{0}_created', '{0}_enrolled') AND subject_id = {0}s.id)"
+    )
+    with world.database.write() as connection:
+        for name in ("owner", "gateway", "device"):  # the fixtures write no times of their own
+            connection.execute(text(created.format(name)))
+        connection.execute(text("DROP TABLE registry_events"))
+        connection.execute(text("UPDATE alembic_version SET version_num = '0002'"))
+    migrations.upgrade(world.database)
+    assert verify(own_network.export(), report_keys=own_network.report_keys).findings == ()

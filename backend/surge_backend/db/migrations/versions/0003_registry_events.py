@@ -4,7 +4,7 @@ A backfilled event stands at the log's size of its time, as the heads have it. W
 retirement, a revocation), it stands where the verdicts say that it counted.
 """
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from itertools import accumulate
 from typing import Any, Final
 
@@ -38,8 +38,7 @@ _EVENTS: Final = (
         (4,),
     ),
     (
-        "SELECT h.released_ms, h.device_id FROM holds h JOIN devices d ON d.id = h.device_id"
-        " WHERE h.released_ms IS NOT NULL AND d.status <> 'retired'",
+        "SELECT DISTINCT released_ms, device_id FROM holds WHERE released_ms IS NOT NULL",
         "device_unfrozen",
         (),
     ),
@@ -79,11 +78,18 @@ def _backfill(connection: sa.Connection) -> list[dict[str, Any]]:
             if kind == "device_frozen":
                 tree_size = values[0] + 1
             else:
-                tree_size = max(0, bisect_left(latest_ms, created_ms) - 1)
+                # in one millisecond with a batch: enrolled before it, let go on after it
+                bisect = bisect_right if kind == "device_unfrozen" else bisect_left
+                tree_size = max(0, bisect(latest_ms, created_ms) - 1)
             events.append(
                 _event(tree_size, created_ms, kind, subject_id, dict(zip(labels, values, strict=True)))
             )
-    for subject_id, log_index in connection.exec_driver_sql(_RETIRED):
+    retired = dict(tuple(row) for row in connection.exec_driver_sql(_RETIRED))
+    for event in events:
+        refused = retired.get(event["subject_id"])
+        if event["kind"] == "device_unfrozen" and refused is not None and refused < event["tree_size"]:
+            event["kind"] = "holds_released"  # an administrator looked after the owner had retired it
+    for subject_id, log_index in retired.items():
         events.append(
             _event(size if log_index is None else log_index, time_ms, "device_retired", subject_id, {})
         )
