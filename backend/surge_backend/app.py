@@ -13,6 +13,7 @@ reading: it stops signing.
 import asyncio
 import functools
 import os
+import shutil
 import socket
 import tempfile
 import time
@@ -98,7 +99,7 @@ def _measurements_folder(settings: Settings) -> "tempfile.TemporaryDirectory[str
     """In memory where there is such a place: a mapped file on a disk that is full ends who writes to it."""
     in_memory = os.access(MEMORY_FOLDER, os.W_OK)
     return tempfile.TemporaryDirectory(
-        prefix="surge-backend-", dir=MEMORY_FOLDER if in_memory else settings.storage.data_dir
+        prefix=f"surge-backend-{os.getpid()}-", dir=MEMORY_FOLDER if in_memory else settings.storage.data_dir
     )
 
 
@@ -106,6 +107,8 @@ def _supervised(settings: Settings, listener: socket.socket, measurements: str) 
     folder = Path(measurements)
     share_measurements(folder, "supervisor")
     restarts = count_restarts()
+
+    supervisor = os.getpid()
 
     def work(place: WorkerPlace) -> int:
         share_measurements(folder, str(place.number))
@@ -119,6 +122,9 @@ def _supervised(settings: Settings, listener: socket.socket, measurements: str) 
         except UserError as error:
             _log.error("worker_cannot_start", what=error.what, where=error.where, remedy=error.remedy)
             return 2
+        finally:
+            if os.getppid() != supervisor:  # it was killed, so nobody else clears up
+                shutil.rmtree(folder, ignore_errors=True)
         return 0
 
     def ended(number: int) -> None:

@@ -17,6 +17,8 @@ import pytest
 from databases import KINDS, SQLITE
 from postgresql_server import PostgresServer, running_server
 
+from surge_backend.app import MEMORY_FOLDER
+
 from .conftest import Backend, Device, Gateway, bearer, surge
 
 GATEWAYS = 4
@@ -212,10 +214,15 @@ def counter(backend: Backend, name: str) -> float:
 def test_workers_end_when_their_supervisor_is_killed(tmp_path: Path, running: ExitStack):
     backend = start(running, make_backend(tmp_path / "a", f"sqlite:///{tmp_path / 'a.db'}"), "--workers", "2")
     assert len(newest_workers(backend)) == 2
+    assert backend.process is not None
+    mine = f"surge-backend-{backend.process.pid}-*"
+    places = [folder for folder in (Path(MEMORY_FOLDER), backend.data) if list(folder.glob(mine))]
+    assert len(places) == 1
     backend.stop(signal.SIGKILL)  # reads to the end of what all of them print
     assert backend.text.count("supervisor_gone") == 2
     with pytest.raises(httpx.ConnectError):
         backend.request("GET", "/healthz")
+    wait_until(lambda: not list(places[0].glob(mine)))
 
 
 def test_the_projector_moves_when_its_holder_is_killed(tmp_path: Path, url: str, running: ExitStack):
