@@ -189,6 +189,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what a bench started ends with it, too
     try:
         sys.exit(main())
     except KeyboardInterrupt:
