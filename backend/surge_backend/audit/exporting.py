@@ -20,7 +20,8 @@ from sqlalchemy import Connection
 from surge_backend.audit import items
 from surge_backend.audit.entry_rows import entry_at, other_transfers
 from surge_backend.audit.framing import frame
-from surge_backend.audit.items import ROWS_MAX, End, Event, Header, Item, Row, Rows, encode_item
+from surge_backend.audit.items import ROWS_MAX, End, Event, Header, Item, Rows, encode_item
+from surge_backend.audit.shapes import Row
 from surge_backend.db.bulk import fetch_all, fetch_one
 from surge_backend.db.engine import Database
 from surge_backend.verify.limits import VerifyLimits

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from cbor2 import dumps as encode
 
+from surge_backend.audit.shapes import TEXT_LEN_MAX, Row, check_rows, check_shape
 from surge_backend.verify.limits import VerifyLimits
 from surge_wire.cbor import decode
 from surge_wire.errors import DecodeError
@@ -22,11 +23,8 @@ VERSION: Final = 1
 PUBLIC: Final = 0  # settlements, answers and heads alone
 FULL: Final = 1
 ROWS_MAX: Final = 1_000  # of one item
-TEXT_LEN_MAX: Final = 64
 NODES_MAX: Final = 64
 WINDOW_DEVICES_MAX: Final = 20_000
-
-Row = tuple[Any, ...]
 
 # Kinds of items, their first field.
 HEADER: Final = 0
@@ -211,8 +209,8 @@ def decode_item(data: bytes) -> Item:
         raise DecodeError("not an item of an export")
     kind = fields[0]
     if kind in ROW_SHAPES:
-        _shape(fields, "ia")
-        return Rows(kind, _rows(fields[1], ROW_SHAPES[kind], ROWS_MAX))
+        check_shape(fields, "ia")
+        return Rows(kind, check_rows(fields[1], ROW_SHAPES[kind], ROWS_MAX))
     reader = _READERS.get(kind)
     if reader is None:
         raise DecodeError("item not known", -1, str(kind))
@@ -222,55 +220,55 @@ def decode_item(data: bytes) -> Item:
 def _read_header(fields: list[Any]) -> Header:
     if len(fields) < 2 or fields[1] != VERSION:
         raise DecodeError("an export of another version", -1, str(fields[1:2])[:TEXT_LEN_MAX])
-    _shape(fields, "iiibiiia")
+    check_shape(fields, "iiibiiia")
     _, _, scope, key, first, tree_size, time_ms, limits = fields
     if scope not in (PUBLIC, FULL) or len(key) != HASH_LEN or not 0 <= first <= TREE_SIZE_MAX:
         raise DecodeError("header out of range")
-    _shape(limits, "i" * len(VerifyLimits.__slots__))
+    check_shape(limits, "i" * len(VerifyLimits.__slots__))
     if not all(1 <= limit <= UINT53_MAX for limit in limits) or not 0 <= tree_size <= TREE_SIZE_MAX:
         raise DecodeError("header out of range")
     return Header(scope, key, first, tree_size, time_ms, VerifyLimits(*limits))
 
 
 def _read_event(fields: list[Any]) -> Event:
-    _shape(fields, "iiiittm")
+    check_shape(fields, "iiiittm")
     return Event(*fields[1:])
 
 
 def _read_entry(fields: list[Any]) -> Entry:
-    _shape(fields, "iibbbbiaA")
+    check_shape(fields, "iibbbbiaA")
     nodes = fields[7]
     if len(nodes) > NODES_MAX:
         raise DecodeError("too many nodes")
-    _shape(nodes, "b" * len(nodes))
+    check_shape(nodes, "b" * len(nodes))
     part = None if fields[8] is None else _read_batch(fields[8])
     checked: list[Any] = [*fields[1:8], part]
     return Entry(*checked)
 
 
 def _read_batch(fields: list[Any]) -> BatchPart:
-    _shape(fields, "bbtiiiiiaaa")
+    check_shape(fields, "bbtiiiiiaaa")
     windows = fields[8]
     if len(windows) > WINDOW_DEVICES_MAX:
         raise DecodeError("too many window devices")
-    _shape(windows, "t" * len(windows))
+    check_shape(windows, "t" * len(windows))
     transfers = []
     for transfer in fields[10]:
         if type(transfer) is not list:
             raise DecodeError("transfer not an array")
         transfers.append(_read_transfer([TRANSFER, *transfer]))
-    checked: list[Any] = [*fields[:9], _rows(fields[9], _REJECTION), transfers]
+    checked: list[Any] = [*fields[:9], check_rows(fields[9], _REJECTION), transfers]
     return BatchPart(*checked)
 
 
 def _read_transfer(fields: list[Any]) -> TransferItem:
-    _shape(fields, "ibtbbIia")
-    checked: list[Any] = [*fields[1:7], _rows(fields[7], _LEG)]
+    check_shape(fields, "ibtbbIia")
+    checked: list[Any] = [*fields[1:7], check_rows(fields[7], _LEG)]
     return TransferItem(*checked)
 
 
 def _read_end(fields: list[Any]) -> End:
-    _shape(fields, "iii")
+    check_shape(fields, "iii")
     return End(fields[1], fields[2])
 
 
@@ -281,34 +279,3 @@ _READERS: Final[dict[int, Callable[[list[Any]], Item]]] = {
     TRANSFER: _read_transfer,
     END: _read_end,
 }
-_TYPES: Final = {
-    "i": (int,),
-    "I": (int, type(None)),
-    "t": (str,),
-    "T": (str, type(None)),
-    "b": (bytes,),
-    "o": (bool,),
-    "a": (list,),
-    "A": (list, type(None)),
-    "m": (dict,),
-}
-_TEXTS: Final = frozenset("tT")
-
-
-def _shape(values: Any, shape: str) -> None:
-    """Raises DecodeError unless ``values`` are an array of just these types, its texts short."""
-    if type(values) is not list or len(values) != len(shape):
-        raise DecodeError("item not of its shape")
-    for value, letter in zip(values, shape, strict=True):
-        if type(value) not in _TYPES[letter]:
-            raise DecodeError("item not of its shape", -1, type(value).__name__)
-        if letter in _TEXTS and value is not None and len(value) > TEXT_LEN_MAX:
-            raise DecodeError("text too long")
-
-
-def _rows(values: list[Any], shape: str, count_max: int | None = None) -> list[Row]:
-    if count_max is not None and len(values) > count_max:
-        raise DecodeError("too many rows")
-    for row in values:
-        _shape(row, shape)
-    return [tuple(row) for row in values]

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from surge_backend.audit import findings as kinds
 from surge_backend.audit.findings import Findings
-from surge_backend.audit.items import Row, TransferItem
+from surge_backend.audit.items import TransferItem
+from surge_backend.audit.shapes import Row
 from surge_backend.ledger.earnings import count_work
 from surge_backend.ledger.posting import BATCH, content_hash, transfer_id
 from surge_backend.ledger.pricing import ISSUANCE, Priced, Tariff, owner_account, price_batch

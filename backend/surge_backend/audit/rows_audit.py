@@ -13,9 +13,10 @@ from typing import Any, Final
 from surge_backend.audit import findings as kinds
 from surge_backend.audit import items
 from surge_backend.audit.findings import Findings
-from surge_backend.audit.items import Row, Rows
+from surge_backend.audit.items import Rows
 from surge_backend.audit.money_audit import MoneyAudit
 from surge_backend.audit.registry_audit import RegistryAudit
+from surge_backend.audit.shapes import Row
 from surge_backend.audit.verdict_audit import VerdictAudit
 from surge_backend.ledger.posting import KIND_ISSUANCE, KIND_OWNER
 from surge_backend.ledger.pricing import ISSUANCE, owner_account
