@@ -126,7 +126,7 @@ async def chaos(args: argparse.Namespace, seed: int, folder: Path, tell: Callabl
         boards=args.boards,
         devices=args.devices,
         mosquitto=args.mosquitto,
-        influx=args.influx,
+        influx=args.influx or args.workers > 1,  # several processes can't share a DuckDB file
         workers=args.workers,
     )
     site = Site(plan, tell)

@@ -24,7 +24,7 @@ from chaos.mosquitto import MosquittoPart
 from chaos.store import StorePart
 from surge_backend.settings import read_settings
 from surge_cli.demo.owner import OwnerClient
-from surge_cli.demo.parts import BackendPart, Firmware, GatewayPart, Part
+from surge_cli.demo.parts import BackendPart, Firmware, GatewayPart, Part, wait_until
 from surge_cli.firmware_build import build_firmware
 from surge_cli.micropython import find_micropython
 from surge_host.errors import UserError
@@ -95,10 +95,10 @@ class Site:
         firmware = Firmware(interpreter, await asyncio.to_thread(build_firmware, plan.folder / "firmware"))
         if self.store is not None:
             await self.store.start()
-            await self.until("the telemetry store answers", self.store.ready, START_TIMEOUT_S)
+            await self._until_up(self.store, self.store.ready)
         await self.backend.initialise()
         await self.backend.start()
-        await self.until("the backend answers", self.backend.ready, START_TIMEOUT_S)
+        await self._until_up(self.backend, self.backend.ready)
         owner_id, self._owner = await self.backend.make_owner("chaos")
         for index in range(plan.gateways):
             await self._add_gateway(index, self._owner)
@@ -118,7 +118,7 @@ class Site:
         for gateway in self.gateways:
             await gateway.start()
         for index, gateway in enumerate(self.gateways):
-            await self.until(f"{gateway.name} knows every device", self._knows(index), START_TIMEOUT_S)
+            await self._until_up(gateway, self._knows(index))
         await self.load.start(plan.device_interval_s)
         await self.until("every board's first report is acknowledged", self.load.all_heard, START_TIMEOUT_S)
         self._watching = asyncio.create_task(self._watch(), name="watch")
@@ -192,6 +192,17 @@ class Site:
         except httpx.HTTPError:
             return None
         return dict(answer.json()) if answer.is_success else None
+
+    async def _until_up(self, part: Part, ready: Callable[[], Awaitable[bool]]) -> None:
+        """At the start, where there is nothing to test yet: raises UserError if ``part`` doesn't come up."""
+        await wait_until(
+            f"{part.name} is up",
+            ready,
+            where=part.child.log_path,
+            timeout_s=START_TIMEOUT_S,
+            poll_s=POLL_S,
+            part=part,
+        )
 
     async def until(self, what: str, ready: Callable[[], Awaitable[bool]], timeout_s: float) -> bool:
         """Ask until it holds. A time-out is a failure of the run, and False."""
