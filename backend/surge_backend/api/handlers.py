@@ -14,6 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from surge_backend.api import problems
 from surge_backend.api.faults import problem_of
@@ -41,6 +42,9 @@ _BY_STATUS = {
         problems.TOO_MANY_REQUESTS,
     )
 }
+
+
+CLIENT_GONE = 499  # as nginx logs it: the client left before there was an answer
 
 
 def problem_response(problem: Problem) -> JSONResponse:
@@ -90,6 +94,10 @@ def install(app: FastAPI, retry_after_s: int) -> None:
             raise error
         return problem_response(from_validation_error(error))
 
+    async def on_client_gone(_: Request, _error: Exception) -> Response:
+        # In the middle of its body: the network's doing and no defect. Nobody hears the answer, the log does.
+        return Response(status_code=CLIENT_GONE)
+
     async def on_defect(request: Request, _: Exception) -> Response:
         # Starlette answers, then raises the error again: `edge` logs it.
         return problem_response(internal_problem(request.state.request_id))
@@ -98,6 +106,7 @@ def install(app: FastAPI, retry_after_s: int) -> None:
     for known in (Problem, BackendError, PoolTimeout):
         app.add_exception_handler(known, on_known)
     app.add_exception_handler(HTTPException, on_http_exception)
+    app.add_exception_handler(ClientDisconnect, on_client_gone)
     app.add_exception_handler(RequestValidationError, on_validation_error)
 
 

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 import pytest
 from databases import KINDS
 
+from surge_backend.api.application import make_application
 from surge_backend.api.bounds import JSON_BODY_LEN_MAX, BodyBounds
 from surge_backend.api.edge import Edge
 from surge_backend.db.engine import open_engine
@@ -174,6 +175,46 @@ async def test_a_body_that_never_ends_times_out() -> None:
     bounds = BodyBounds(application, len_max=10, len_max_by_path={}, body_timeout_s=0.05)
     await Edge(bounds, meter=Metrics())(scope, receive, send)  # type: ignore[arg-type]
     assert sent[0]["status"] == 408
+
+
+async def test_a_client_that_leaves_in_its_body_is_no_defect(world: World) -> None:
+    _, owner = await world.owner()
+    gateway = await world.gateway(owner)
+    headers = {**gateway.auth, "content-type": "application/cose", "content-length": "1000"}
+    messages = [
+        {"type": "http.disconnect"},
+        {"type": "http.request", "body": b"a part", "more_body": True},
+    ]
+
+    async def receive() -> dict[str, object]:
+        return messages.pop()
+
+    async def send(message: dict[str, object]) -> None:  # uvicorn drops what nobody is left to hear
+        sent.append(message)
+
+    sent: list[dict[str, object]] = []
+
+    scope = {
+        "type": "http",
+        "http_version": "1.1",
+        "method": "POST",
+        "path": "/v1/batches",
+        "raw_path": b"/v1/batches",
+        "root_path": "",
+        "scheme": "http",
+        "query_string": b"",
+        "client": ("127.0.0.1", 1),
+        "server": ("127.0.0.1", 2),
+        "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
+    }
+    application = make_application(world.services, body_timeout_s=30.0)
+    await application(scope, receive, send)  # type: ignore[arg-type]
+    assert sent[0]["status"] == 499
+    logged = world.logs.getvalue()
+    assert "status=499" in logged
+    assert "request_failed" not in logged
+    assert "Traceback" not in logged
+    assert world.services.intake.waiting == 0
 
 
 @pytest.mark.threat(25)
