@@ -177,7 +177,9 @@ async def _surge_says(folder: Path, *arguments: str) -> list[str]:
     return []
 
 
-KILLED = "status -9"  # of a broker: what was done to it
+# At level error, and what was done to them: a broker, a worker's supervisor; a worker says its exit code.
+OF_A_KILL = frozenset({"broker_died", "supervisor_gone"})
+KILLED = "status -9"
 
 
 def _log_errors(folder: Path, events: "Counter[str]") -> Iterator[str]:
@@ -190,7 +192,7 @@ def _log_errors(folder: Path, events: "Counter[str]") -> Iterator[str]:
             level, event = str(entry.get("level", "")), str(entry.get("event", ""))
             if level in ("warning", "error", "critical"):
                 events[f"{level} {event}"] += 1
-            killed = event == "broker_died" or KILLED in str(entry.get("what"))
+            killed = event in OF_A_KILL or KILLED in str(entry.get("what")) or entry.get("exit_code") == -9
             if level in ("error", "critical") and not killed:
                 yield f"{path.name}: {line[:400]}"
 
