@@ -195,7 +195,11 @@ class Member:
             stage.readings_left -= 1
             if not stage.readings_left:
                 stage.exhausted.set()
-        self._next_reading_ms = max(self._next_reading_ms + self.interval_ms, now_ms - self.interval_ms)
+        self._next_reading_ms += self.interval_ms
+        behind = int((now_ms - self._next_reading_ms) / self.interval_ms)
+        if behind > 0:  # this machine doesn't keep up: left out and counted, not made up for in a burst
+            stage.journal.counts["readings_left_out"] += behind
+            self._next_reading_ms += behind * self.interval_ms
         stage.wheel.at(int(self._next_reading_ms), self._on_reading_time)
         self.take_reading(now_ms)
         if stage.plan.cuts_power(self.index, self._readings):

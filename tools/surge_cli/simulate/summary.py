@@ -20,6 +20,7 @@ from surge_cli.simulate.run import Ending
 
 _MADE = (
     ("readings", "readings taken"),
+    ("readings_left_out", "readings left out: this machine didn't keep up"),
     ("thinned", "readings thinned out, a full store"),
     ("sealed", "reports sealed"),
     ("sent", "publishes sent"),
