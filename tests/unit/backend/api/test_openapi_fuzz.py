@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import requests
@@ -45,6 +46,7 @@ SEARCH = settings(
     database=None,
     suppress_health_check=list(HealthCheck),
 )
+NO_PATH = re.compile("%(2f|[01][0-9a-f]|7f)", re.IGNORECASE)  # whose other spellings are no paths of ours
 REFUSED = {401, 403}
 UNREADABLE = {400, 413, 415, 422}  # a body that is no JSON is seen to be none before anyone asks who sent it
 
@@ -116,6 +118,9 @@ def send(name: str, case: Case, site: Site, session: requests.Session, everyone:
         role = ROLES[who]
         headers = site.tokens[who]
         answer = case.call(base_url=site.url, session=session, headers=headers)
+        if NO_PATH.search(urlsplit(answer.request.url).path):
+            assert answer.status_code == 404, who
+            continue
         if case.method != name.split()[0]:
             assert (answer.status_code, bool(answer.headers["allow"])) == (405, True), case.method
             continue
