@@ -22,8 +22,8 @@ from surge_cli.simulate.dialler import Address
 from surge_cli.simulate.enrolment import enrol_in_database
 from surge_cli.simulate.fleet import Fleet
 from surge_cli.simulate.journal import Journal
-from surge_cli.simulate.member import Pace
 from surge_cli.simulate.plan import Plan, Wrongs
+from surge_cli.simulate.stage import Pace
 
 QUIET_INTERVAL_S = 86_400
 DRAIN_TIMEOUT_S = 300

@@ -22,8 +22,9 @@ from surge_cli.simulate.device import SimulatedDevice
 from surge_cli.simulate.dialler import Address
 from surge_cli.simulate.flash import Sealed
 from surge_cli.simulate.link import Link
-from surge_cli.simulate.member import Adversary, Member, Stage, make_pack
+from surge_cli.simulate.member import Adversary, Member
 from surge_cli.simulate.plan import Role
+from surge_cli.simulate.stage import Stage, make_pack
 from surge_wire.ack import decode_ack
 from surge_wire.errors import DecodeError
 from surge_wire.report import Report, seal_report

@@ -31,8 +31,9 @@ from surge_cli.simulate.adversaries import make_adversary
 from surge_cli.simulate.device import Identity, SimulatedDevice
 from surge_cli.simulate.dialler import Address, Dialler
 from surge_cli.simulate.journal import Journal
-from surge_cli.simulate.member import Member, Pace, Stage
+from surge_cli.simulate.member import Member
 from surge_cli.simulate.plan import Plan
+from surge_cli.simulate.stage import Pace, Stage
 from surge_cli.simulate.wheel import Wheel
 from surge_host.errors import UserError
 

@@ -7,55 +7,17 @@ a socket, ``withheld`` what the plan kept from one); a broken link is dialled ag
 jittered, doubling, capped pauses.
 """
 
-import asyncio
-import random
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
 from surge_cli.simulate.device import SimulatedDevice
-from surge_cli.simulate.dialler import Address, Dialler
 from surge_cli.simulate.flash import Sealed
-from surge_cli.simulate.journal import Journal
 from surge_cli.simulate.link import KEEP_ALIVE_S, Link
-from surge_cli.simulate.plan import Plan
-from surge_cli.simulate.wheel import Wheel
+from surge_cli.simulate.stage import Stage, make_pack
 from surge_wire import command
-from surge_wire.senml import make_record
 
 STABLE_MS = 30_000  # a link that lived this long starts the back-off anew
-STOLEN_MAX = 1_000  # reports that a thief may still replay; the oldest is forgotten
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """The pauses before a new attempt to connect; the firmware's by default."""
-
-    base_ms: int = 1_000
-    cap_ms: int = 60_000
-    refused_cap_ms: int = 300_000
-
-
-@dataclass(slots=True)
-class Stage:
-    """What all members share. ``quiet``: nothing goes wrong by plan any more, and no reading is taken."""
-
-    wheel: Wheel
-    dialler: Dialler
-    plan: Plan
-    journal: Journal
-    addresses: tuple[Address, ...]
-    interval_ms: float
-    pace: Pace
-    random: random.Random
-    readings_left: int | None = None  # None: without end
-    quiet: bool = False
-    ended: bool = False
-    online: int = 0
-    exhausted: asyncio.Event = field(default_factory=asyncio.Event)  # no reading is left to take
-    stolen: deque[tuple[str, bytes]] = field(default_factory=lambda: deque(maxlen=STOLEN_MAX))
 
 
 class Adversary(Protocol):
@@ -319,13 +281,3 @@ class Member:
             self.power_cut(now_ms)
         elif not self.stage.quiet:
             self.take_reading(now_ms)
-
-
-def make_pack(index: int, number: int) -> list[dict[int, Any]]:
-    """What a device measures: three plausible records that differ from reading to reading."""
-    mixed = index * 7919 + number * 104_729
-    return [
-        make_record("cpu", "%", mixed % 1000 / 10),
-        make_record("mem_free", "B", 60_000 + mixed % 50_000),
-        make_record("temp", "Cel", 15 + mixed % 400 / 16),
-    ]
