@@ -24,17 +24,19 @@ from sqlalchemy import Connection, func, select
 
 from surge_backend.db.bulk import select_by_keys
 from surge_backend.db.engine import Database
-from surge_backend.db.schema import batches, entries, rejections, reports, transfers
+from surge_backend.db.schema import batch_digests, batches, entries, rejections, transfers
+from surge_backend.ingest import places
+from surge_backend.ingest.check import check_accepted
 from surge_backend.ledger.check import check_ledger, negative_accounts
 from surge_backend.ledger.posting import BATCH, content_hash, transfer_id
 from surge_backend.log.check import check_log
+from surge_backend.verify.judging import ReportName
+from surge_backend.verify.reading import DIGEST_LEN
 from surge_wire.errors import DecodeError
 from surge_wire.settlement import decode_settlement
 
 QUICK_TAIL: Final = 1_000  # batches that a quick check recomputes
 VIOLATIONS_MAX: Final = 20  # of each invariant
-
-ReportName = tuple[str, int, int]  # device, boot, seq
 
 
 def check_invariants(
@@ -71,29 +73,33 @@ def _first(violations: Iterator[str]) -> list[str]:
 
 def _acknowledged(connection: Connection, names: Iterable[ReportName], start: int) -> Iterator[str]:
     keys = set(names)
-    found = set()
-    for table in (reports, rejections):
-        sql = f"SELECT device_id, boot, seq FROM {table.name}"  # noqa: S608
-        sql += " WHERE (device_id, boot, seq) IN ({keys})"
-        found |= {(row[0], row[1], row[2]) for row in select_by_keys(connection, sql, keys)}
+    sql = "SELECT device_id, boot, seq FROM rejections WHERE (device_id, boot, seq) IN ({keys})"
+    found = {(row[0], row[1], row[2]) for row in select_by_keys(connection, sql, keys)}
+    found |= places.find(connection, keys).keys()
     for device_id, boot, seq in sorted(keys - found):
         yield f"report {seq} of boot {boot} of {device_id} is acknowledged, neither accepted nor rejected"
-    stored = {}
-    for table in (reports, rejections):
-        count = select(table.c.log_index, func.count()).where(table.c.log_index >= start)
-        stored[table.name] = {row[0]: row[1] for row in connection.execute(count.group_by(table.c.log_index))}
+    accepted: Counter[int] = Counter()
+    yield from check_accepted(connection, accepted, start)
+    count = select(rejections.c.log_index, func.count()).where(rejections.c.log_index >= start)
+    rejected = {row[0]: row[1] for row in connection.execute(count.group_by(rejections.c.log_index))}
     for row in connection.execute(
-        select(batches.c.log_index, batches.c.report_count, batches.c.accepted_count).where(
-            batches.c.log_index >= start
+        select(
+            batches.c.log_index,
+            batches.c.report_count,
+            batches.c.accepted_count,
+            func.length(batch_digests.c.digests).label("digests_len"),
         )
+        .outerjoin(batch_digests, batch_digests.c.log_index == batches.c.log_index)
+        .where(batches.c.log_index >= start)
     ):
-        accepted = stored["reports"].get(row.log_index, 0)
-        rejected = stored["rejections"].get(row.log_index, 0)
-        if accepted != row.accepted_count or accepted + rejected != row.report_count:
+        stored, refused = accepted[row.log_index], rejected.get(row.log_index, 0)
+        if stored != row.accepted_count or stored + refused != row.report_count:
             yield (
                 f"batch {row.log_index} had {row.report_count} reports, {row.accepted_count} accepted;"
-                f" {accepted} accepted and {rejected} rejected ones are stored"
+                f" {stored} accepted and {refused} rejected ones are stored"
             )
+        if row.digests_len != DIGEST_LEN * row.report_count:
+            yield f"batch {row.log_index} had {row.report_count} reports, and not as many digests are stored"
 
 
 def _transfers(connection: Connection, start: int) -> Iterator[str]:

@@ -38,6 +38,9 @@ from surge_cli.simulate.journal import Journal, ReportName  # noqa: E402
 from surge_cli.simulate.plan import Plan, Wrongs  # noqa: E402
 from surge_cli.simulate.site import Site  # noqa: E402
 from surge_wire.batch import decode_batch, open_batch  # noqa: E402
+from surge_wire.report import decode_report, open_report  # noqa: E402
+from surge_wire.settlement import decode_settlement  # noqa: E402
+from surge_wire.verdicts import ACCEPTED  # noqa: E402
 
 POLL_S = 0.005
 WARM_UP_S = 5.0
@@ -104,16 +107,23 @@ def stages_of(
     """Seconds that each of the ``wanted`` reports spent in each of STAGES."""
     connection = sqlite3.connect(f"file:{database}?mode=ro", uri=True)
     batches = {}
-    for log_index, envelope in connection.execute("SELECT log_index, envelope FROM batches"):
-        batches[log_index] = decode_batch(open_batch(envelope)[1].payload)
+    query = "SELECT log_index, envelope, settlement FROM batches"
+    for log_index, envelope, settlement in connection.execute(query):
+        batches[log_index] = (decode_batch(open_batch(envelope)[1].payload), decode_settlement(settlement))
     found = {}
-    query = "SELECT device_id, boot, seq, log_index, position FROM reports"
-    for device_id, boot, seq, log_index, position in connection.execute(query):
-        name = (device_id, boot, seq)
-        if name in wanted and log_index in seen:
-            batch = batches[log_index]
-            received_s, closed_s = batch.received_ms[position] / 1000, batch.closed_ms / 1000
-            found[name] = (received_s - wanted[name], closed_s - received_s, seen[log_index] - closed_s)
+    for log_index, (batch, settlement) in batches.items():
+        for position, code in enumerate(settlement.verdicts()):
+            if code == ACCEPTED and log_index in seen:
+                device_id, opened = open_report(batch.reports[position])
+                report = decode_report(opened.payload)
+                name = (device_id, report.boot, report.seq)
+                if name in wanted:
+                    received_s, closed_s = batch.received_ms[position] / 1000, batch.closed_ms / 1000
+                    found[name] = (
+                        received_s - wanted[name],
+                        closed_s - received_s,
+                        seen[log_index] - closed_s,
+                    )
     return found
 
 

@@ -7,17 +7,19 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import psycopg
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
 from postgresql_server import PostgresServer
 from sqlalchemy import Connection, event
 
 from surge_backend.db.engine import Database, open_engine
-from surge_backend.db.migrations import upgrade
+from surge_backend.db.migrations import _scripts, upgrade
 
 SQLITE = "sqlite"
 POSTGRESQL = "postgresql"
 KINDS = (SQLITE, POSTGRESQL)
 TEMPLATE = "surge_tables"
-FILLED = ("reports", "batches", "owners", "projector_state")  # tables that a full disk is noticed at
+FILLED = ("batch_digests", "batches", "owners", "projector_state")  # tables that a full disk is noticed at
 # SQLite's function of that name, so that a test's statement runs on both.
 _ZEROBLOB = (
     "CREATE FUNCTION zeroblob(length int) RETURNS bytea LANGUAGE sql AS"
@@ -54,6 +56,16 @@ def new_postgresql(server: PostgresServer, template: str) -> NewDatabase:
             yield server.url(name)
 
     return made
+
+
+def run_migration(database: Database, revision: str) -> None:
+    """Run one migration by itself, whatever version the database is of."""
+    module = _scripts().get_revision(revision).module
+    with (
+        database.write() as connection,
+        Operations.context(MigrationContext.configure(connection)),
+    ):
+        module.upgrade()
 
 
 def vandalise(database: Database, *damage: str) -> None:

@@ -13,6 +13,7 @@ Does not: check anything, or hold a secret: no names, tokens, sealed keys. Rules
 import tempfile
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 from sqlalchemy import Connection
@@ -22,13 +23,16 @@ from surge_backend.audit.entry_rows import entry_at, other_transfers
 from surge_backend.audit.framing import frame
 from surge_backend.audit.items import ROWS_MAX, End, Event, Header, Item, Rows, encode_item
 from surge_backend.audit.shapes import Row
+from surge_backend.db.boots import BOOTS_SQL
 from surge_backend.db.bulk import fetch_all, fetch_one
 from surge_backend.db.engine import Database
+from surge_backend.ingest.places import accepted_reports, batch_digests_at, digest_at
 from surge_backend.verify.limits import VerifyLimits
 from surge_wire.cbor import decode
 
 PART_LEN: Final = 1024 * 1024  # a part ends with the item that reaches it
 SPOOL_IN_MEMORY_LEN: Final = 1024 * 1024
+DIGESTS_REMEMBERED_MAX: Final = 256  # batches, 160 kB each at most
 
 _SIZE: Final = "SELECT coalesce(max(tree_size), 0) FROM log_heads"
 _EVENTS: Final = (
@@ -56,10 +60,9 @@ _TABLES: Final = (
     (
         items.BOOTS,
         "device_id, boot, seq_max, previous_end, first_seen_ms, last_seen_ms, reports, samples, bytes",
-        "device_boots",
+        BOOTS_SQL,
         2,
     ),
-    (items.REPORTS, "device_id, boot, seq, log_index, position, digest, samples, bytes", "reports", 3),
     (items.HOLDS, "id, device_id, account_id, amount, created_ms, released_ms", "holds", 1),
     (items.ACCOUNTS, "id, kind, owner_id, may_go_negative, balance, carry", "accounts", 1),
 )
@@ -119,6 +122,7 @@ def _rest(connection: Connection, size: int) -> Iterator[Item]:
     yield from _events(connection, items.FULL, size, _TREE_SIZE_ANY)
     for kind, columns, table, key_len in _TABLES:
         yield from _table(connection, kind, columns, table, key_len)
+    yield from _reports(connection)
     yield from other_transfers(connection, size)
 
 
@@ -151,6 +155,25 @@ def _table(connection: Connection, kind: int, columns: str, table: str, key_len:
             after = rows[-1][:key_len]
         if len(rows) < ROWS_MAX:
             return
+
+
+def _reports(connection: Connection) -> Iterator[Item]:
+    """The accepted reports, by device, boot and number."""
+
+    @lru_cache(maxsize=DIGESTS_REMEMBERED_MAX)
+    def digests(log_index: int) -> bytes:
+        return batch_digests_at(connection, log_index)
+
+    rows: list[Row] = []
+    for device_id, boot, place in accepted_reports(connection):
+        digest = digest_at(digests(place.log_index), place.position)
+        found = (place.seq, place.log_index, place.position, digest, place.samples, place.bytes)
+        rows.append((device_id, boot, *found))
+        if len(rows) == ROWS_MAX:
+            yield Rows(items.REPORTS, rows)
+            rows = []
+    if rows:
+        yield Rows(items.REPORTS, rows)
 
 
 def _plain(kind: int, row: Row) -> Row:

@@ -90,13 +90,44 @@ def _insert(
     dialect = connection.dialect.name
     if dialect == "sqlite" or len(rows) < 2:
         return _run_many(connection, _insert_sql(dialect, table, columns, conflict), rows)
-    sql = _insert_sql(dialect, table, columns, conflict, by_arrays=True)
+    return _run_arrays(connection, _insert_sql(dialect, table, columns, conflict, by_arrays=True), rows)
+
+
+def _run_arrays(connection: Connection, sql: str, rows: Sequence[Values]) -> int:
+    """Run ``sql`` once for all of ``rows``; PostgreSQL alone."""
+    if not rows:
+        return 0
     cursor = _cursor(connection)
     try:
         cursor.execute(sql, [_array(column) for column in zip(*rows, strict=True)])
         return int(cursor.rowcount)
     finally:
         cursor.close()
+
+
+@lru_cache(maxsize=256)
+def _update_sql(dialect: str, table: Table, columns: tuple[str, ...], unchanged: str) -> str:
+    *changed, key = columns
+    if dialect == "sqlite":
+        changes = ", ".join(f"{name} = ?" for name in changed)
+        return f"UPDATE {table.name} SET {changes} WHERE {key} = ? AND {unchanged} = ?"  # noqa: S608
+    changes = ", ".join(f"{name} = new.{name}" for name in changed)
+    arrays = ", ".join("%s::" + _column_array(table, name) for name in (*columns, unchanged))
+    return (
+        f"UPDATE {table.name} AS old SET {changes}"  # noqa: S608
+        f" FROM unnest({arrays}) AS new ({', '.join(columns)}, was)"
+        f" WHERE old.{key} = new.{key} AND old.{unchanged} = new.was"
+    )
+
+
+def update_rows(
+    connection: Connection, table: Table, columns: tuple[str, ...], unchanged: str, rows: Sequence[Values]
+) -> int:
+    """Change ``columns`` of those of ``rows`` whose column ``unchanged`` still has the value that stands last
+    in the row, and say how many that were. The last of ``columns`` is the key."""
+    dialect = connection.dialect.name
+    sql = _update_sql(dialect, table, columns, unchanged)
+    return _run_many(connection, sql, rows) if dialect == "sqlite" else _run_arrays(connection, sql, rows)
 
 
 @lru_cache(maxsize=256)

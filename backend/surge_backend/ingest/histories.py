@@ -14,16 +14,16 @@ from typing import Any, Final
 
 from sqlalchemy import Connection
 
-from surge_backend.db.bulk import put_rows, select_by_keys
-from surge_backend.db.schema import device_boots, device_totals
+from surge_backend.db.bulk import insert_missing, insert_rows, put_rows, select_by_keys, update_rows
+from surge_backend.db.schema import accepted_runs, device_boots, device_totals
+from surge_backend.ingest.places import RECENT_LEN_MAX, RUN_COLUMNS, encode_places, make_runs
+from surge_backend.verify.gaps import decode_gaps, encode_gaps
 from surge_backend.verify.history import BootHistory, DeviceHistory
 
-# Devices, about 50 MB; past it, those that came first are read again.
+# Devices, about 75 MB; past it, those that came first are read again.
 HISTORIES_REMEMBERED_MAX: Final = 50_000
 
-_BOOT_COLUMNS: Final = (
-    "device_id",
-    "boot",
+_BOOT: Final = (
     "seq_max",
     "previous_end",
     "first_seen_ms",
@@ -31,10 +31,14 @@ _BOOT_COLUMNS: Final = (
     "reports",
     "samples",
     "bytes",
+    "gaps_from",
+    "gaps",
+    "recent",
+    "claim_seq",
+    "claim",
 )
-_TOTAL_COLUMNS: Final = (
-    "device_id",
-    "boot_max",
+_BOOT_COLUMNS: Final = ("device_id", "boot", *_BOOT)
+_TOTALS: Final = (
     "reports",
     "samples",
     "bytes",
@@ -42,13 +46,18 @@ _TOTAL_COLUMNS: Final = (
     "carry",
     "last_report_ms",
     "command_counter",
+    "boot_max",
 )
-_TOTALS: Final = f"SELECT {', '.join(_TOTAL_COLUMNS)} FROM device_totals WHERE device_id IN ({{keys}})"  # noqa: S608
-_BOOTS: Final = (
+_COUNTED: Final = ("reports", "samples", "bytes")  # of the device and of its newest boot, in one row
+_NEWEST: Final = tuple("boot_" + name if name in _COUNTED else name for name in _BOOT)
+_TOTAL_COLUMNS: Final = (*_TOTALS, *_NEWEST, "device_id")
+_READ_TOTALS: Final = f"SELECT {', '.join(_TOTAL_COLUMNS)} FROM device_totals WHERE device_id IN ({{keys}})"  # noqa: S608
+_READ_BOOTS: Final = (
     f"SELECT {', '.join('b.' + name for name in _BOOT_COLUMNS)} FROM device_boots b"  # noqa: S608
     " JOIN device_totals t ON t.device_id = b.device_id"
     " WHERE b.boot >= t.boot_max - {} AND b.device_id IN ({keys})"
 )
+_UNCHANGED: Final = "reports"  # rises with every change of a row: if it is as it was, nothing came between
 
 
 class Histories:
@@ -60,6 +69,7 @@ class Histories:
         self._remembered_max = remembered_max
         self._known: dict[str, DeviceHistory] = {}
         self._root = b""  # of the log that `_known` belongs to
+        self._loaded: dict[str, DeviceHistory] = {}  # what the last `load` gave
         self._changed: dict[str, DeviceHistory] = {}
         self._changed_root = b""  # of the log that is committed together with `_changed`
 
@@ -82,44 +92,85 @@ class Histories:
             found[history.device_id] = known[history.device_id] = history
         while len(known) > self._remembered_max:
             del known[next(iter(known))]
+        self._loaded = found
         return found
 
     def forget(self) -> None:
         """Read everything anew from now on."""
         self._known = {}
+        self._loaded = {}
         self._changed = {}
         self._root = self._changed_root = b""
 
-    def store(self, connection: Connection, changed: Mapping[str, DeviceHistory], root: bytes) -> None:
-        """Write the histories that ``changed``; ``root`` is the log's with the entry of this transaction."""
-        boots = []
+    def store(
+        self, connection: Connection, changed: Mapping[str, DeviceHistory], log_index: int, root: bytes
+    ) -> bool:
+        """Write the histories that ``changed`` through the batch at ``log_index``; ``root`` is the log's with
+        it.
+
+        False where a row isn't what `load` said: then the transaction must not commit.
+        """
+        new, updated, earlier, runs = [], [], [], []
         for device_id, history in changed.items():
-            boots += [(device_id, *_boot_row(boot)) for boot in history.changed.values()]
+            before = self._loaded.get(device_id)
+            newest = history.boot_max
+            for number, boot in history.changed.items():
+                boot.recent += encode_places(log_index, boot.fresh)
+                boot.fresh = []
+                if len(boot.recent) >= RECENT_LEN_MAX:
+                    runs += make_runs(device_id, number, boot.recent)
+                    boot.recent = b""
+                if number != newest:
+                    earlier.append((device_id, number, *_boot_row(boot)))
+            if before is None:
+                new.append(_totals_row(history))
+            else:
+                updated.append((*_totals_row(history), before.reports))
+                replaced = before.boot_max
+                if replaced != newest and replaced not in history.changed:
+                    earlier.append((device_id, replaced, *_boot_row(history.boots[replaced])))
             history.settle()
             if len(history.boots) > self._boots_kept:
-                history.forget_before(history.boot_max - self._boots_kept)
-        put_rows(connection, device_boots, _BOOT_COLUMNS, boots)
-        put_rows(
-            connection, device_totals, _TOTAL_COLUMNS, [_totals_row(history) for history in changed.values()]
-        )
+                history.forget_before(newest - self._boots_kept)
+        # Neighbours in the tables' order: fewer pages are touched at a time.
+        new.sort(key=_device_id)
+        updated.sort(key=_device_id)
+        runs.sort()
+        if insert_missing(connection, device_totals, _TOTAL_COLUMNS, new) != len(new):
+            return False
+        if update_rows(connection, device_totals, _TOTAL_COLUMNS, _UNCHANGED, updated) != len(updated):
+            return False
+        put_rows(connection, device_boots, _BOOT_COLUMNS, earlier)
+        insert_rows(connection, accepted_runs, RUN_COLUMNS, runs)
         self._changed = dict(changed)
         self._changed_root = root
+        return True
 
     def _read(self, connection: Connection, keys: list[tuple[str]]) -> Iterable[DeviceHistory]:
         found: dict[str, DeviceHistory] = {}
-        for row in select_by_keys(connection, _TOTALS, keys):
-            found[row[0]] = DeviceHistory(row[0], {}, *row[1:])
+        totals_len = len(_TOTALS)
+        for row in select_by_keys(connection, _READ_TOTALS, keys):
+            device_id, boot = row[-1], row[totals_len - 1]
+            newest = _boot(boot, row[totals_len:-1])
+            found[device_id] = DeviceHistory(device_id, {boot: newest}, *row[:totals_len])
         if found:
             have = [(device_id,) for device_id in found]
-            for row in select_by_keys(connection, _BOOTS, have, (self._boots_kept,)):
-                found[row[0]].boots[row[1]] = BootHistory(*row[1:])
+            for row in select_by_keys(connection, _READ_BOOTS, have, (self._boots_kept,)):
+                found[row[0]].boots[row[1]] = _boot(row[1], row[2:])
         return found.values()
 
 
+def _device_id(row: tuple[Any, ...]) -> str:
+    return str(row[len(_TOTAL_COLUMNS) - 1])
+
+
+def _boot(number: int, row: tuple[Any, ...]) -> BootHistory:
+    values = (*row[:8], decode_gaps(row[8]), *row[9:])
+    return BootHistory(number, *values)
+
+
 def _boot_row(boot: BootHistory) -> tuple[Any, ...]:
-    """The columns of ``device_boots`` after the device's id."""
     return (
-        boot.boot,
         boot.seq_max,
         boot.previous_end,
         boot.first_seen_ms,
@@ -127,13 +178,17 @@ def _boot_row(boot: BootHistory) -> tuple[Any, ...]:
         boot.reports,
         boot.samples,
         boot.bytes,
+        boot.gaps_from,
+        encode_gaps(boot.gaps),
+        boot.recent,
+        boot.claim_seq,
+        boot.claim,
     )
 
 
 def _totals_row(history: DeviceHistory) -> tuple[Any, ...]:
+    """In the order of `_TOTAL_COLUMNS`."""
     return (
-        history.device_id,
-        history.boot_max,
         history.reports,
         history.samples,
         history.bytes,
@@ -141,4 +196,7 @@ def _totals_row(history: DeviceHistory) -> tuple[Any, ...]:
         history.carry,
         history.last_report_ms,
         history.command_counter,
+        history.boot_max,
+        *_boot_row(history.boots[history.boot_max]),
+        history.device_id,
     )

@@ -1,9 +1,8 @@
-"""The rows that a settled batch leaves: reports, rejections, claims, summaries, the batch itself.
+"""The rows that a settled batch leaves: rejections, summaries, the batch itself, the digests of its reports.
 
 Place in the flow: called by ``settling`` within its transaction, after all is decided.
 
-Does not: decide. The one check made here is the database's own: a report's name is its primary key, and the
-count of rows that were new is the last word on duplicates (threat 3).
+Does not: decide, or count: what is accepted stands in the devices' own rows (``histories``).
 
 What happens to summarised reports: a gateway may say that it put reports into windows instead of forwarding
 them. Nothing about that can be verified, so it is stored as a claim that explains a gap in the counters
@@ -16,18 +15,18 @@ from typing import Final
 
 from sqlalchemy import Connection, update
 
-from surge_backend.db.bulk import execute, insert_missing, insert_rows
-from surge_backend.db.schema import batches, commands, rejections, reports, summaries, usage_claims
+from surge_backend.db.bulk import execute, insert_rows
+from surge_backend.db.schema import batch_digests, batches, commands, rejections, summaries
 from surge_backend.ingest.submission import Submission
 from surge_backend.verify.judging import Judgement
-from surge_backend.verify.reading import ReadReport
+from surge_backend.verify.reading import DIGEST_LEN, ReadReport
 from surge_wire.batch import Summarised
 from surge_wire.cbor import encode
 from surge_wire.verdicts import ACCEPTED
 
-_REPORT: Final = ("device_id", "boot", "seq", "log_index", "position", "digest", "samples", "bytes")
+_NO_DIGEST: Final = bytes(DIGEST_LEN)
+_DIGESTS: Final = ("log_index", "digests")
 _REJECTION: Final = ("log_index", "position", "device_id", "boot", "seq", "code", "detail", "received_ms")
-_CLAIM: Final = ("device_id", "boot", "seq", "reports", "samples", "bytes", "dropped", "fuel", "energy_uj")
 _BATCH: Final = (
     "log_index",
     "hash",
@@ -46,44 +45,10 @@ _ADVANCE: Final = "UPDATE gateways SET next_seq = {}, chain_hash = {} WHERE id =
 _SUMMARY: Final = ("log_index", "position", "device_id", "boot", "ranges", "reports")
 
 
-def store_accepted(connection: Connection, accepted: Sequence[ReadReport], log_index: int) -> bool:
-    """Store accepted reports and their usage claims; False if one of them was stored before, and then all is
-    void."""
-    rows = [
-        (
-            read.device_id,
-            read.boot,
-            read.seq,
-            log_index,
-            read.position,
-            read.digest,
-            read.samples,
-            read.length,
-        )
-        for read in accepted
-    ]
-    claims = []
-    for read in accepted:
-        usage = read.usage
-        if usage is not None:
-            claims.append(
-                (
-                    read.device_id,
-                    read.boot,
-                    read.seq,
-                    usage.reports,
-                    usage.samples,
-                    usage.bytes,
-                    usage.dropped,
-                    usage.fuel,
-                    usage.energy_uj,
-                )
-            )
-    rows.sort()  # neighbours in the table's order: fewer pages touched
-    if insert_missing(connection, reports, _REPORT, rows) != len(rows):
-        return False
-    insert_rows(connection, usage_claims, _CLAIM, claims)
-    return True
+def store_digests(connection: Connection, read: Sequence[ReadReport], log_index: int) -> None:
+    """Keep the digest of every report that could be read, at its position; zeros for the others."""
+    digests = b"".join([item.digest or _NO_DIGEST for item in read])
+    insert_rows(connection, batch_digests, _DIGESTS, [(log_index, digests)])
 
 
 def store_rejections(

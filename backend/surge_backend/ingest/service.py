@@ -24,7 +24,7 @@ from surge_backend.errors import BatchConflict, ChainBroken, InvariantViolated
 from surge_backend.ingest import submission as opening
 from surge_backend.ingest.device_keys import DeviceKeys, KnownDevices
 from surge_backend.ingest.histories import Histories
-from surge_backend.ingest.settling import NamesTaken, Settler
+from surge_backend.ingest.settling import Settler, StaleHistory
 from surge_backend.ingest.submission import StoredAnswer, Submission
 from surge_backend.log import MerkleLog
 from surge_backend.verify.limits import DEFAULT_LIMITS, VerifyLimits
@@ -91,12 +91,12 @@ class Ingest:
         read = read_reports(submission.batch.reports, known.by_kid)
         try:
             return self._settle(submission, read, kids, known, now_ms, careful=False)
-        except NamesTaken:
+        except StaleHistory:
             pass
         try:
             return self._settle(submission, read, kids, known, now_ms, careful=True)
-        except NamesTaken:
-            raise InvariantViolated("a report's name is taken and yet not stored") from None
+        except StaleHistory:
+            raise InvariantViolated("a device's row and where its reports stand disagree") from None
 
     def _settle(
         self,

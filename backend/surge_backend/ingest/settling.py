@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 
 from surge_backend.db.bulk import select_by_keys
 from surge_backend.errors import InvariantViolated
-from surge_backend.ingest import records
+from surge_backend.ingest import places, records
 from surge_backend.ingest.freezing import freeze_device
 from surge_backend.ingest.histories import Histories
 from surge_backend.ingest.submission import Sender, Submission
@@ -41,18 +41,13 @@ from surge_wire.submission import encode_submission
 from surge_wire.verdicts import ACCEPTED, EQUIVOCATION, FORKED_HISTORY
 
 _CARRIES: Final = "SELECT id, carry FROM accounts WHERE id IN ({keys})"
-_STORED: Final = (
-    "SELECT device_id, boot, seq, digest, log_index, position FROM reports"
-    " WHERE (device_id, boot, seq) IN ({keys})"
-)
 _EVIDENCE: Final = (
     "SELECT device_id, boot, seq, code FROM rejections WHERE (device_id, boot, seq) IN ({keys})"
 )
 
 
-class NamesTaken(Exception):
-    """A report that the history called new is stored already: the histories that were used are not to be
-    trusted."""
+class StaleHistory(Exception):
+    """The histories that were remembered are not those of the database."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,18 +77,16 @@ class Settler:
         now_ms: int,
         careful: bool = False,
     ) -> Settled:
-        """Decide on every report and write everything. With ``careful``, look up every name, whatever the
-        histories say.
+        """Decide on every report and write everything. With ``careful``, forget all histories before.
 
-        Raises NamesTaken where that is needed, LogForked, LedgerError.
+        Raises StaleHistory where that is needed, LogForked, LedgerError.
         """
         devices = {item.device_id for item in read if item.fault == ACCEPTED and item.device_id is not None}
         root = self.log.head(connection)[0].root
         if careful:
             self.histories.forget()
         histories = self.histories.load(connection, devices, root)
-        names = _all_names(read) if careful else names_to_look_up(read, histories)
-        stored = _load_stored(connection, names)
+        stored = _load_stored(connection, names_to_look_up(read, histories), histories)
         judgement = judge_reports(read, keys, histories, stored, self.limits, now_ms)
         settled_evidence: set[ReportName] = set()
         while seen_before := _seen_before(connection, judgement) - settled_evidence:
@@ -116,13 +109,13 @@ class Settler:
         appended = self.log.append(connection, entry, now_ms)
         answer = encode_submission(entry, appended.receipt)
 
-        if not records.store_accepted(connection, judgement.accepted, appended.index):
-            raise NamesTaken
+        if not self.histories.store(connection, judgement.histories, appended.index, appended.root):
+            raise StaleHistory
+        records.store_digests(connection, read, appended.index)
         records.store_rejections(connection, read, judgement, appended.index, now_ms)
         allowed = window_devices(submission.batch, sender.gateway_id, sender.owner_id, keys)
         records.store_summaries(connection, submission.batch.summarised, allowed, appended.index)
         records.store_batch(connection, submission, judgement, allowed, entry, answer, appended.index, now_ms)
-        self.histories.store(connection, judgement.histories, appended.root)
         records.store_executed(connection, _executed(histories, judgement.histories), now_ms)
         _pay(connection, submission, priced, appended.index, now_ms)
         for evidence in judgement.evidence:
@@ -138,18 +131,18 @@ def _seen_before(connection: Connection, judgement: Judgement) -> set[ReportName
     return {(row[0], row[1], row[2]) for row in rows if row[3] in (EQUIVOCATION, FORKED_HISTORY)}
 
 
-def _all_names(read: Sequence[ReadReport]) -> set[ReportName]:
+def _load_stored(
+    connection: Connection, names: set[ReportName], histories: Mapping[str, DeviceHistory]
+) -> dict[ReportName, StoredReport]:
+    """Those of ``names`` that are accepted. Raises StaleHistory for one that has to be and isn't there."""
+    found = places.find(connection, names)
+    for device_id, boot, seq in names - found.keys():
+        if histories[device_id].must_have(boot, seq):
+            raise StaleHistory
+    digests = places.digests_of(connection, found.values())
     return {
-        (item.device_id, item.boot, item.seq)
-        for item in read
-        if item.fault == ACCEPTED and item.device_id is not None
-    }
-
-
-def _load_stored(connection: Connection, names: set[ReportName]) -> dict[ReportName, StoredReport]:
-    return {
-        (row[0], row[1], row[2]): StoredReport(row[3], row[4], row[5])
-        for row in select_by_keys(connection, _STORED, names)
+        name: StoredReport(digests[place.log_index, place.position], place.log_index, place.position)
+        for name, place in found.items()
     }
 
 

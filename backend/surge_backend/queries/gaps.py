@@ -10,14 +10,18 @@ Rules kept: the caller bounds how many boots are looked at. Of each, the newest 
 and RANGES_MAX ranges listed; ``missing_reports`` is exact all the same.
 """
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final, Literal
 
-from sqlalchemy import Connection, Row, func, select
+from sqlalchemy import Connection, Row, select
 
-from surge_backend.db.schema import device_boots, reports, summaries, usage_claims
+from surge_backend.db.boots import BOOTS
+from surge_backend.db.schema import summaries
+from surge_backend.ingest.places import places_from
+from surge_backend.verify.gaps import decode_gaps
 from surge_wire.cbor import decode
 
 BOOTS_MAX: Final = 16  # of one answer; the API takes no more
@@ -81,13 +85,13 @@ def device_gaps(
 ) -> list[BootGaps]:
     """The newest boots of a device that are before ``before_boot``, the newest first; empty for a device that
     sent nothing."""
-    own = device_boots.c.device_id == device_id
-    query = select(device_boots).where(own)
+    own = BOOTS.c.device_id == device_id
+    query = select(BOOTS).where(own)
     if before_boot is not None:
-        query = query.where(device_boots.c.boot < before_boot)
-    rows = connection.execute(query.order_by(device_boots.c.boot.desc()).limit(limit)).all()
-    declared = select(device_boots.c.boot - 1, device_boots.c.previous_end).where(
-        own, device_boots.c.boot.in_([row.boot + 1 for row in rows])
+        query = query.where(BOOTS.c.boot < before_boot)
+    rows = connection.execute(query.order_by(BOOTS.c.boot.desc()).limit(limit)).all()
+    declared = select(BOOTS.c.boot - 1, BOOTS.c.previous_end).where(
+        own, BOOTS.c.boot.in_([row.boot + 1 for row in rows])
     )
     ends: dict[int, int | None] = {row[0]: row[1] for row in connection.execute(declared)}
     return [_boot_gaps(connection, row, ends.get(row.boot)) for row in rows]
@@ -98,7 +102,7 @@ def _boot_gaps(connection: Connection, row: Row[Any], declared_end: int | None) 
     missing = known_end - row.reports
     ranges: tuple[Range, ...] = ()
     if missing:
-        gaps = _missing(connection, row.device_id, row.boot, row.seq_max, known_end)
+        gaps = _missing(row, known_end)
         summarised = _summarised(connection, row.device_id, row.boot)
         ranges = tuple(islice(_explain(gaps, summarised), RANGES_MAX))
     return BootGaps(
@@ -119,24 +123,12 @@ def _count(ranges: Iterable[Range]) -> int:
     return sum(item.last - item.first + 1 for item in ranges)
 
 
-def _missing(
-    connection: Connection, device_id: str, boot: int, seq_max: int, known_end: int
-) -> list[tuple[int, int]]:
-    """Ranges that aren't there, rising, no fewer than are shown; the scan begins SEQ_SCANNED_MAX before the
-    newest."""
-    start = max(0, seq_max + 1 - SEQ_SCANNED_MAX)
-    own = (reports.c.device_id == device_id) & (reports.c.boot == boot) & (reports.c.seq >= start)
-    before = func.lag(reports.c.seq, 1, start - 1).over(order_by=reports.c.seq).label("before")
-    steps = select(reports.c.seq.label("seq"), before).where(own).subquery()
-    rows = connection.execute(
-        select(steps.c.before + 1, steps.c.seq - 1)
-        .where(steps.c.seq > steps.c.before + 1)
-        .order_by(steps.c.seq)
-        .limit(RANGES_MAX)
-    )
-    gaps = [(first, last) for first, last in rows]
-    if known_end > seq_max + 1:
-        gaps.append((seq_max + 1, known_end - 1))
+def _missing(row: Row[Any], known_end: int) -> list[tuple[int, int]]:
+    """Ranges that aren't there, rising, of the newest SEQ_SCANNED_MAX numbers."""
+    start = max(0, row.seq_max + 1 - SEQ_SCANNED_MAX)
+    gaps = [(max(first, start), last) for first, last in decode_gaps(row.gaps) if last >= start]
+    if known_end > row.seq_max + 1:
+        gaps.append((row.seq_max + 1, known_end - 1))
     return gaps
 
 
@@ -176,24 +168,13 @@ def _explain(gaps: Sequence[tuple[int, int]], summarised: Sequence[tuple[int, in
 
 
 def _claim(connection: Connection, boot: Row[Any]) -> Claim | None:
-    own = (usage_claims.c.device_id == boot.device_id) & (usage_claims.c.boot == boot.boot)
-    claim = connection.execute(
-        select(usage_claims).where(own).order_by(usage_claims.c.seq.desc()).limit(1)
-    ).one_or_none()
-    if claim is None:
+    if boot.claim_seq is None:
         return None
     counted: tuple[int | None, int | None, int | None] = (None, None, None)
-    if boot.seq_max - claim.seq < SEQ_SCANNED_MAX:
-        since = connection.execute(
-            select(
-                func.count(),
-                func.coalesce(func.sum(reports.c.samples), 0),
-                func.coalesce(func.sum(reports.c.bytes), 0),
-            ).where(
-                reports.c.device_id == boot.device_id,
-                reports.c.boot == boot.boot,
-                reports.c.seq >= claim.seq,
-            )
-        ).one()
-        counted = (boot.reports - since[0], boot.samples - since[1], boot.bytes - since[2])
-    return Claim(claim.seq, claim.reports, claim.samples, claim.bytes, claim.dropped, *counted)
+    if boot.seq_max - boot.claim_seq < SEQ_SCANNED_MAX:
+        reports, samples, length = boot.reports, boot.samples, boot.bytes
+        for place in places_from(connection, boot.device_id, boot.boot, boot.recent, boot.claim_seq):
+            reports, samples, length = reports - 1, samples - place.samples, length - place.bytes
+        counted = (reports, samples, length)
+    said_reports, said_samples, said_bytes, dropped, _, _ = json.loads(boot.claim)
+    return Claim(boot.claim_seq, said_reports, said_samples, said_bytes, dropped, *counted)

@@ -31,7 +31,7 @@ from dataclasses import dataclass, field
 from surge_backend.db.schema import ACTIVE, FROZEN, RETIRED
 from surge_backend.verify.device import DeviceKey
 from surge_backend.verify.evidence import Evidence
-from surge_backend.verify.history import DeviceHistory
+from surge_backend.verify.history import DeviceHistory, claim_of
 from surge_backend.verify.limits import VerifyLimits
 from surge_backend.verify.reading import ReadReport
 from surge_wire.verdicts import (
@@ -78,10 +78,14 @@ def names_to_look_up(
     """Names that may be stored already; of all others the history says that they aren't."""
     names = set()
     for read in reports:
-        if read.fault == ACCEPTED and read.device_id is not None:
-            history = histories.get(read.device_id)
-            if history is not None and history.may_have(read.boot, read.seq):
-                names.add((read.device_id, read.boot, read.seq))
+        device_id = read.device_id
+        if read.fault == ACCEPTED and device_id is not None:
+            history = histories.get(device_id)
+            if history is None or read.boot > history.boot_max:
+                continue
+            boot = history.boots.get(read.boot)
+            if (boot is None or read.seq <= boot.seq_max) and history.may_have(read.boot, read.seq):
+                names.add((device_id, read.boot, read.seq))
     return names
 
 
@@ -230,6 +234,10 @@ class _Judge:
             return TOO_LATE, (
                 f"seq {read.seq} is more than {limits.reorder_window} before the newest, {boot.seq_max}"
             )
+        if boot is not None and read.seq < boot.gaps_from:
+            return TOO_LATE, (
+                f"seq {read.seq} is before {boot.gaps_from}, and {limits.gaps_max} gaps are open after it"
+            )
         return None
 
     def _fork(self, read: ReadReport, history: DeviceHistory) -> tuple[int, str] | None:
@@ -273,9 +281,12 @@ class _Judge:
     def _accept(self, read: ReadReport, device_id: str, history: DeviceHistory) -> None:
         if device_id not in self.made.histories:
             history = self.made.histories[device_id] = history.copy()
-        history.count(read.boot, read.seq, read.samples, read.length, self._now_ms)
+        accepted = (read.seq, read.position, read.samples, read.length)
+        boot = history.count(read.boot, accepted, self._now_ms, self._limits.gaps_max)
         if read.previous_end is not None:
             history.declare_end(read.boot, read.previous_end)
+        if read.usage is not None and (boot.claim_seq is None or read.seq > boot.claim_seq):
+            boot.claim_seq, boot.claim = read.seq, claim_of(read.usage)
         counter = read.command_counter
         if counter is not None and counter > (history.command_counter or 0):
             history.command_counter = counter

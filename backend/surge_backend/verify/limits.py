@@ -21,6 +21,9 @@ BOOT_WINDOW: Final = 64
 LATE_MS_MAX: Final = 30 * DAY_MS
 # A seq further behind the newest of its boot is TOO_LATE.
 REORDER_WINDOW: Final = 100_000
+# Gaps that are kept open in a boot, in 8 bytes each. Past it the oldest is given up, and what arrives for it
+# is TOO_LATE: with every second report held up, that is more than two hours at one report a second.
+GAPS_MAX: Final = 4_096
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,7 @@ class VerifyLimits:
     boot_window: int = BOOT_WINDOW
     late_ms_max: int = LATE_MS_MAX
     reorder_window: int = REORDER_WINDOW
+    gaps_max: int = GAPS_MAX
 
     def __post_init__(self) -> None:
         for name in self.__slots__:

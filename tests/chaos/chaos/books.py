@@ -15,7 +15,8 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from surge_backend.db.schema import ACTIVE, alarms, batches, device_boots, devices, rejections
+from surge_backend.db.boots import BOOTS
+from surge_backend.db.schema import ACTIVE, alarms, batches, devices, rejections
 from surge_backend.invariants import check_all
 from surge_backend.keys import read_log_key
 from surge_backend.log import MerkleLog
@@ -149,7 +150,7 @@ def _wrong_ends(connection: Connection, sealed: Mapping[str, Iterable[tuple[int,
     for device, names in sealed.items():
         for boot, seq in names:
             ends[device, boot] = max(ends[device, boot], seq + 1)
-    for row in connection.execute(select(device_boots)):
+    for row in connection.execute(select(BOOTS)):
         declared = row.previous_end
         if row.device_id in sealed and declared is not None:
             end = ends[row.device_id, row.boot - 1]

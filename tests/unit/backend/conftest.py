@@ -22,6 +22,7 @@ from surge_backend.db import migrations
 from surge_backend.db.engine import Database, open_engine
 from surge_backend.db.schema import accounts, batches, devices, gateways, owners
 from surge_backend.ingest import Ingest, SubmissionResult
+from surge_backend.ingest.places import Place, accepted_reports
 from surge_backend.keys import SecretVault
 from surge_backend.ledger.posting import open_issuance, open_owner_accounts
 from surge_backend.ledger.pricing import owner_account
@@ -200,6 +201,11 @@ class World:
         """What a statement finds."""
         with self.database.read() as connection:
             return list(connection.execute(statement).all())
+
+    def accepted(self) -> list[tuple[str, int, Place]]:
+        """Every accepted report: device, boot, place; in the order of devices, boots and numbers."""
+        with self.database.read() as connection:
+            return list(accepted_reports(connection))
 
     def balance(self, owner_id: str) -> int:
         """An owner's micro-credits, 0 without an account."""

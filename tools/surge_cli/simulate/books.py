@@ -14,7 +14,8 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from surge_backend.db.schema import ACTIVE, device_totals, devices, rejections, reports
+from surge_backend.db.schema import ACTIVE, device_totals, devices, rejections
+from surge_backend.ingest.places import accepted_reports
 from surge_backend.invariants import check_all
 from surge_backend.keys import read_log_key
 from surge_backend.ledger.pricing import NUMERATORS_PER_MICROCREDIT, Tariff
@@ -116,10 +117,8 @@ def _refused(gateways: Sequence[dict[str, Any]]) -> dict[str, int]:
 def read_records(connection: Connection) -> dict[str, Record]:
     """Every enrolled device's record."""
     accepted: dict[str, set[tuple[int, int]]] = {}
-    for device_id, boot, seq in connection.execute(
-        select(reports.c.device_id, reports.c.boot, reports.c.seq)
-    ):
-        accepted.setdefault(device_id, set()).add((boot, seq))
+    for device_id, boot, place in accepted_reports(connection):
+        accepted.setdefault(device_id, set()).add((boot, place.seq))
     codes: dict[str, Counter[int]] = {}
     refused: dict[str, set[tuple[int, int]]] = {}
     columns = (rejections.c.device_id, rejections.c.boot, rejections.c.seq, rejections.c.code)

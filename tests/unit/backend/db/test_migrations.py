@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from databases import NewDatabase
+from databases import NewDatabase, run_migration
 from sqlalchemy import inspect, text
 
 from surge_backend.db import migrations
@@ -122,3 +122,17 @@ def test_a_migration_that_fails_leaves_nothing(database: Database, monkeypatch: 
         migrations.upgrade(database)
     with database.read() as connection:
         assert inspect(connection).get_table_names() == []
+
+
+def test_reports_of_a_development_version_are_not_dropped(database: Database):
+    for revision in ("0001", "0002", "0003"):
+        run_migration(database, revision)
+    with database.write() as connection:
+        MigrationContext.configure(connection).stamp(migrations._scripts(), "0003")
+        row = "'daaaaaaaaaaaaaaaa', 1, 0, 0, 0, 'digest', 1, 100"
+        connection.execute(text(f"INSERT INTO reports VALUES ({row})"))
+    with pytest.raises(DatabaseNotReady, match="in another folder"):
+        migrations.upgrade(database)
+    with database.read() as connection:
+        assert migrations.current_version(connection) == "0003"
+        assert connection.execute(text("SELECT count(*) FROM reports")).scalar() == 1

@@ -3,9 +3,10 @@
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import select, update
 
-from surge_backend.db.schema import device_boots, devices, reports
+from surge_backend.db.boots import BOOTS
+from surge_backend.db.schema import devices
 from surge_backend.errors import KeyUnreadable
 from surge_backend.ingest.device_keys import DeviceKeys
 from surge_backend.ingest.histories import Histories
@@ -157,11 +158,10 @@ def test_a_rollback_here_and_a_batch_of_another_process_are_told_apart(
             world.submit(gateway, gateway.seal([sealed[1], sealed[2]]))
     other.send(elsewhere, world.device().next())
     assert world.verdicts(gateway, *sealed[1:]) == ["accepted"] * 3
-    counted = select(func.count(), func.sum(reports.c.bytes), func.max(reports.c.seq))
-    claimed = select(device_boots.c.reports, device_boots.c.bytes, device_boots.c.seq_max)
-    assert world.rows(claimed.where(device_boots.c.device_id == board.id)) == world.rows(
-        counted.where(reports.c.device_id == board.id)
-    )
+    (boot,) = [boot for boot in world.rows(select(BOOTS)) if boot.device_id == board.id]
+    places = [place for device_id, _, place in world.accepted() if device_id == board.id]
+    assert [place.seq for place in places] == [0, 1, 2, 3]
+    assert (boot.reports, boot.bytes, boot.seq_max) == (4, sum(place.bytes for place in places), 3)
 
 
 def test_histories_remembered_are_bounded_and_equal_what_is_stored(world: Any):

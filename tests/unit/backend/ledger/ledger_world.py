@@ -407,4 +407,13 @@ def device_row(owner: str) -> dict[str, Any]:
 
 def totals_row(device: str) -> dict[str, Any]:
     numbers = ("reports", "samples", "bytes", "microcredits", "carry", "boot_max", "last_report_ms")
-    return {"device_id": device} | dict.fromkeys(numbers, 0)
+    boot = (
+        "seq_max",
+        "first_seen_ms",
+        "last_seen_ms",
+        "boot_reports",
+        "boot_samples",
+        "boot_bytes",
+        "gaps_from",
+    )
+    return {"device_id": device, "recent": b""} | dict.fromkeys(numbers + boot, 0)

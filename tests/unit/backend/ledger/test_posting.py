@@ -237,6 +237,14 @@ def test_holds_cover_what_a_device_earned_and_no_more_than_there_is(database: Da
                 carry=0,
                 boot_max=0,
                 last_report_ms=0,
+                seq_max=0,
+                first_seen_ms=0,
+                last_seen_ms=0,
+                boot_reports=1,
+                boot_samples=1,
+                boot_bytes=1,
+                gaps_from=0,
+                recent=b"",
             )
         )
         post(connection, Transfer("batch", HASH, (("issuance", -40), (A, 40)), 5))

@@ -276,6 +276,14 @@ def test_commands_wait_until_executed_or_expired(registry: Registry) -> None:
                 boot_max=1,
                 last_report_ms=registry.now_ms,
                 command_counter=2,
+                seq_max=0,
+                first_seen_ms=registry.now_ms,
+                last_seen_ms=registry.now_ms,
+                boot_reports=1,
+                boot_samples=1,
+                boot_bytes=1,
+                gaps_from=0,
+                recent=b"",
             )
         )
         assert len(commands_after(connection, gateway_id, 0, registry.now_ms)) == 1

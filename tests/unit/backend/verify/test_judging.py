@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import select
 
-from surge_backend.db.schema import alarms, device_boots, device_totals, devices, holds, rejections, reports
+from surge_backend.db.boots import BOOTS
+from surge_backend.db.schema import alarms, device_totals, devices, holds, rejections
 from surge_backend.ledger.holds import payable
 from surge_backend.ledger.pricing import owner_account
 from surge_backend.registry.device_rows import get_device, retire_device, unfreeze_device
@@ -69,6 +70,19 @@ class Stream:
 def test_any_order_within_the_window_is_accepted_once():
     stream = Stream()
     assert [stream.one(1, seq) for seq in (3, 0, 2, 1, 4, 2)] == ["accepted"] * 5 + ["duplicate"]
+
+
+@pytest.mark.threat(4)
+def test_past_the_limit_of_gaps_the_oldest_is_given_up_with_the_reason(world: Any, reopen: Any):
+    world = reopen(world, VerifyLimits(gaps_max=2))
+    gateway, device = world.gateway(), world.device()
+    sealed = [device.next() for _ in range(8)]
+    world.send(gateway, *(sealed[i] for i in (1, 3, 5)))
+    assert world.verdicts(gateway, sealed[0], sealed[1], sealed[2]) == ["too_late", "duplicate", "accepted"]
+    assert world.verdicts(gateway, *(sealed[i] for i in (7, 4, 6))) == ["accepted"] * 3
+    rows = world.rows(select(rejections.c.detail).where(rejections.c.code == 9))
+    assert rows == [("seq 0 is before 1, and 2 gaps are open after it",)]
+    assert world.rows(select(BOOTS.c.gaps_from, BOOTS.c.gaps)) == [(1, None)]
 
 
 @pytest.mark.threat(4)
@@ -367,7 +381,7 @@ def test_late_delivery_through_ingest_and_a_restart(world: Any, reopen: Any):
     assert fresh.verdicts(gateway, late[2], late[0]) == ["too_late", "duplicate"]
     stored = world.rows(select(rejections.c.detail).where(rejections.c.code == 9))
     assert stored == [("the next boot is known for more than 2592000000 ms",)]
-    assert sorted(world.rows(select(reports.c.boot, reports.c.seq))) == [(1, 0), (1, 1), (1, 3), (2, 0)]
+    assert [(boot, place.seq) for _, boot, place in world.accepted()] == [(1, 0), (1, 1), (1, 3), (2, 0)]
 
 
 @pytest.mark.threat(5)
@@ -377,7 +391,7 @@ def test_reboots_and_lost_reports_leave_gaps_and_no_collision(world: Any):
         device.restart()
         device.seq = 2
         world.send(gateway, device.next())
-    rows = world.rows(select(device_boots.c.boot, device_boots.c.seq_max, device_boots.c.reports))
+    rows = world.rows(select(BOOTS.c.boot, BOOTS.c.seq_max, BOOTS.c.reports).order_by(BOOTS.c.boot))
     assert rows == [(boot, 2, 1) for boot in range(2, 72)]
     assert world.verdicts(gateway, device.seal(2, 9), device.seal(2, 2)) == ["boot_rollback", "duplicate"]
 
