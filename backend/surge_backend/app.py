@@ -13,9 +13,7 @@ reading: it stops signing.
 import asyncio
 import functools
 import os
-import shutil
 import socket
-import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -37,6 +35,7 @@ from surge_backend.errors import BackendError, LogForked
 from surge_backend.ingest import Ingest
 from surge_backend.keys import read_log_key, read_master_key
 from surge_backend.log import MerkleLog
+from surge_backend.measurements import hold_folder, leave_folder, measurements_folder
 from surge_backend.metrics import REFRESH_S, Metrics, count_restarts, forget_gauges, share_measurements
 from surge_backend.observability import set_up_logging
 from surge_backend.opening import (
@@ -69,7 +68,6 @@ from surge_host.errors import UserError
 # As many threads as the database has connections: one more would only wait for a connection.
 THREADS_MAX = 2 * POOL_SIZE
 STOP_GRACE_S = 10  # that a worker has after its requests were cut off
-MEMORY_FOLDER = "/dev/shm"  # noqa: S108 -- the folder in it is made for its owner alone
 
 _log = structlog.get_logger("surge.backend")
 
@@ -83,7 +81,7 @@ def run_backend(settings: Settings) -> int:
             asyncio.run(_serve(settings, listener, lambda: say_where(settings.server, listener)))
             return 0
         _prepare(settings)
-        with _measurements_folder(settings) as measurements:
+        with measurements_folder(settings.storage.data_dir) as measurements:
             return _supervised(settings, listener, measurements)
 
 
@@ -95,14 +93,6 @@ def _prepare(settings: Settings) -> None:
         _open_log(log, database, wall_clock_ms())
 
 
-def _measurements_folder(settings: Settings) -> "tempfile.TemporaryDirectory[str]":
-    """In memory where there is such a place: a mapped file on a disk that is full ends who writes to it."""
-    in_memory = os.access(MEMORY_FOLDER, os.W_OK)
-    return tempfile.TemporaryDirectory(
-        prefix=f"surge-backend-{os.getpid()}-", dir=MEMORY_FOLDER if in_memory else settings.storage.data_dir
-    )
-
-
 def _supervised(settings: Settings, listener: socket.socket, measurements: str) -> int:
     folder = Path(measurements)
     share_measurements(folder, "supervisor")
@@ -111,6 +101,7 @@ def _supervised(settings: Settings, listener: socket.socket, measurements: str) 
     supervisor = os.getpid()
 
     def work(place: WorkerPlace) -> int:
+        held = hold_folder(folder)
         share_measurements(folder, str(place.number))
         structlog.contextvars.bind_contextvars(worker=place.number)
 
@@ -123,8 +114,8 @@ def _supervised(settings: Settings, listener: socket.socket, measurements: str) 
             _log.error("worker_cannot_start", what=error.what, where=error.where, remedy=error.remedy)
             return 2
         finally:
-            if os.getppid() != supervisor:  # it was killed, so nobody else clears up
-                shutil.rmtree(folder, ignore_errors=True)
+            if os.getppid() != supervisor:  # it was killed, so it doesn't clear up
+                leave_folder(folder, held)
         return 0
 
     def ended(number: int) -> None:

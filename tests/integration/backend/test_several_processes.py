@@ -17,7 +17,7 @@ import pytest
 from databases import KINDS, SQLITE
 from postgresql_server import PostgresServer, running_server
 
-from surge_backend.app import MEMORY_FOLDER
+from surge_backend.measurements import MEMORY_FOLDER
 
 from .conftest import Backend, Device, Gateway, bearer, surge
 
