@@ -107,6 +107,7 @@ class LogWatch:
 
     async def check(self) -> None:
         """Ask for the head, and for proofs of all that was seen. Raises what `BackendClient` raises."""
+        seen = self._seen  # before the head is asked for: receipts that come meanwhile may be of a newer tree
         try:
             head = open_tree_head(await self._client.log_head(), self._verify)
         except DecodeError as error:
@@ -116,7 +117,6 @@ class LogWatch:
         if trusted is not None and now.size < trusted.size:
             self._raise_alarm("the log has shrunk", trusted, now)
             return
-        seen = self._seen
         if seen is not None and not await self._extends(seen, now):
             return
         if trusted is not None and not await self._extends(trusted, now):

@@ -66,6 +66,28 @@ async def test_trees_of_receipts_are_proven_too(rig: Rig) -> None:
     assert rig.watch.trusted == newest
 
 
+async def test_a_receipt_that_comes_while_the_head_is_on_its_way_raises_no_alarm(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig.grow(2)
+    ask = BackendClient.log_head
+    newer: list[Tree] = []
+
+    async def overtaken(client: BackendClient) -> bytes:
+        head = await ask(client)
+        newer.append(rig.grow(1))
+        assert rig.watch.observe(newer[-1])
+        return head
+
+    monkeypatch.setattr(BackendClient, "log_head", overtaken)
+    for _ in range(3):
+        await rig.watch.check()
+        assert rig.watch.alarm == ""
+    monkeypatch.undo()
+    await rig.watch.check()
+    assert rig.watch.trusted == newer[-1]
+
+
 async def test_an_older_receipt_is_fine(rig: Rig) -> None:
     older = rig.grow(2)
     rig.grow(3)
