@@ -32,7 +32,7 @@ from surge_gateway.cut import CutLimits, Cutter, cut_verbatim
 from surge_gateway.devices import Devices
 from surge_gateway.dispatch import Dispatch
 from surge_gateway.distrust import Distrust
-from surge_gateway.files import Files, write_atomically
+from surge_gateway.files import Files
 from surge_gateway.identity import Identity
 from surge_gateway.ingress import Ingress
 from surge_gateway.log_watch import LogWatch
@@ -43,7 +43,7 @@ from surge_gateway.refusals import Refusals
 from surge_gateway.registry import Registry
 from surge_gateway.settings import BATCH_FRAME_LEN, Settings
 from surge_gateway.status import BrokerState, Status
-from surge_gateway.status_server import StatusServer
+from surge_gateway.status_server import StatusServer, write_url
 from surge_gateway.store import Store, open_store
 from surge_gateway.uplink import Uplink
 from surge_host.errors import UserError
@@ -244,8 +244,8 @@ class Gateway:
         """Until `stop` is set, then drain. Raises UserError, ChainError, BrokerError (in a group)."""
         async with contextlib.AsyncExitStack() as stack:
             if self.broker is not None:
-                await self.broker.start()
                 stack.push_async_callback(self.broker.stop)
+                await self.broker.start_or_wait()
             if self._settings.status.enabled:
                 await self._start_status(stack)
             async with asyncio.TaskGroup() as group:
@@ -280,7 +280,7 @@ class Gateway:
         await server.start()
         stack.push_async_callback(server.stop)
         path = self._folder / STATUS_URL_NAME
-        await self._on_disk(lambda: write_atomically(self._files, path, server.url.encode() + b"\n"))
+        await self._on_disk(lambda: write_url(self._files, path, server.url))
 
     async def _drain(self, link: asyncio.Task[None]) -> None:
         """As reports flow: no more come in, what is here is made durable and acknowledged, then sent."""

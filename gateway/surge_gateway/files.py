@@ -137,7 +137,18 @@ def write_atomically(files: Files, path: Path, data: bytes) -> None:
     try:
         file.write(data)
         file.sync()
+    except OSError:
+        _give_back(files, temporary)
+        raise
     finally:
         file.close()
     files.rename(temporary, path)
     files.sync_folder(path.parent)
+
+
+def _give_back(files: Files, temporary: Path) -> None:
+    """On a full disk, half a file would hold room that others could use meanwhile."""
+    try:
+        remove_if_there(files, temporary)
+    except OSError:
+        pass  # the next attempt removes it

@@ -1,13 +1,13 @@
 """How the gateway's log looks. Called by the composition root and nowhere else.
 
 Rules kept: an event's name and its facts, no prose; what is secret by its name never gets out, whoever logs
-it.
+it; a log that can't be written (its file may be on the disk that is full) stops nothing.
 """
 
 import logging
 import sys
 from collections.abc import MutableMapping
-from typing import Any
+from typing import Any, TextIO, cast
 
 import structlog
 
@@ -21,6 +21,25 @@ def redact(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Mutab
         if any(word in key.lower() for word in SECRET_WORDS):
             event[key] = REDACTED
     return event
+
+
+class Unfailing:
+    """A stream whose faults are dropped, with the lines that they hit."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        try:
+            self._stream.write(text)
+        except OSError:
+            pass
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except OSError:
+            pass
 
 
 def set_up_logs(form: str, level: str) -> None:
@@ -39,6 +58,6 @@ def set_up_logs(form: str, level: str) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(cast(TextIO, Unfailing(sys.stderr))),
         cache_logger_on_first_use=False,
     )

@@ -23,7 +23,12 @@ class Reserve:
         self._path = path
         self._length = length
         self._random = random
+        self._is_short = False
         self.held = False
+
+    def open(self) -> None:
+        """Give back what the last run held: a start on a full disk needs room too, for the broker's files."""
+        self._remove()
 
     def restore(self) -> bool:
         """Take the room (again); False where the disk doesn't have it."""
@@ -38,9 +43,12 @@ class Reserve:
             finally:
                 file.close()
         except OSError as error:
-            log.warning("reserve_not_available", path=str(self._path), error=str(error))
+            if not self._is_short:  # once, however often it is tried
+                log.warning("reserve_not_available", path=str(self._path), error=error.strerror)
+            self._is_short = True
             self._remove()
             return False
+        self._is_short = False
         self.held = True
         return True
 

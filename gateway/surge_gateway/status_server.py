@@ -9,9 +9,11 @@ import asyncio
 import errno
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 import structlog
 
+from surge_gateway.files import Files, remove_if_there, write_atomically
 from surge_gateway.metrics import CONTENT_TYPE, render_metrics
 from surge_gateway.status import Status
 from surge_host.errors import UserError
@@ -21,6 +23,15 @@ log = structlog.get_logger()
 HEAD_LEN_MAX = 8 * 1024  # a longer request is closed
 HEAD_TIMEOUT_S = 5.0  # a slower one too
 CONNECTIONS_MAX = 32  # further ones are closed at once
+
+
+def write_url(files: Files, path: Path, url: str) -> None:
+    """Say in a file where the server listens; without room for it, in the log alone."""
+    try:
+        remove_if_there(files, path)  # the last run's leads nowhere
+        write_atomically(files, path, url.encode() + b"\n")
+    except OSError as error:
+        log.error("status_url_not_written", url=url, error=error.strerror, remedy="free disk space")
 
 
 class StatusServer:

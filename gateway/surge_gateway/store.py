@@ -254,7 +254,7 @@ def open_store(
         on_record=note,
     )
     reserve = Reserve(files, folder / RESERVE_NAME, batch_len_max + RESERVE_MARGIN_LEN, random)
-    reserve.restore()
+    reserve.open()
     store = Store(files, folder, spool, quarantine, reserve, confirmed, sealed)
     store.waiting_count = waiting_count
     store.waiting_bytes = waiting_bytes

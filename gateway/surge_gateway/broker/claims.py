@@ -10,7 +10,7 @@ import os
 import socket
 from pathlib import Path
 
-from surge_gateway.broker.errors import BrokerError
+from surge_gateway.broker.errors import NO_ROOM, BrokerDiskFull, BrokerError
 from surge_host.private_files import take_lock
 
 LOCK_FILE = "lock"
@@ -42,10 +42,11 @@ class FolderClaim:
                 "stop that gateway, or set another broker.folder",
             ) from None
         except OSError as error:
-            raise BrokerError(
+            kind = BrokerDiskFull if error.errno in NO_ROOM else BrokerError
+            raise kind(
                 f"can't write: {error.strerror}",
                 f"broker.folder = {folder}",
-                "check its owner and permissions",
+                "check its owner, permissions and free space",
             ) from error
 
     def release(self) -> None:

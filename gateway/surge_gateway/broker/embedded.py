@@ -23,7 +23,7 @@ import structlog
 
 from surge_gateway.broker import nats_log
 from surge_gateway.broker.claims import FOLDER_IN_USE, FolderClaim, check_port_free, port_in_use
-from surge_gateway.broker.errors import BrokerError
+from surge_gateway.broker.errors import BrokerDiskFull, BrokerError
 from surge_gateway.broker.nats_config import render_nats_config
 from surge_gateway.broker.nats_log import LineLimit, LogLine
 from surge_gateway.broker.private_file import (
@@ -98,6 +98,21 @@ class EmbeddedBroker:
                         raise
                     self._log.error("broker_died", what=error.what)
                 await asyncio.sleep(self._restart_delay_s(kills))
+
+    async def start_or_wait(self) -> None:
+        """As `start`, but for a full disk, which is said and left to `run`: a gateway without devices still
+        sends what it has, and that may make room.
+        """
+        try:
+            await self.start()
+        except BrokerDiskFull as error:
+            self._log.error(
+                "broker_not_started",
+                what=error.what,
+                where=error.where,
+                remedy=error.remedy,
+                consequence="no device can connect until it starts; it is tried again",
+            )
 
     async def run(self) -> None:
         """Keeps the server running until cancelled. Stopping it is left to `stop`, in its turn."""
@@ -230,6 +245,12 @@ class EmbeddedBroker:
         said = "\n    ".join(server.last_lines) or "(nothing)"
         if any(nats_log.ADDRESS_IN_USE in line for line in server.last_lines):
             return port_in_use(self._settings.host, self._settings.port)  # taken since we looked
+        if any(nats_log.NO_ROOM in line for line in server.last_lines):
+            return BrokerDiskFull(
+                "the broker can't start on a full disk",
+                f"broker.folder = {self._settings.folder}",
+                "free disk space there; it is tried again",
+            )
         if isinstance(error, TimeoutError):
             what = f"the broker wasn't ready within {self._settings.start_timeout_ms} ms"
             remedy = f"raise broker.start_timeout_ms if the machine is slow; its log ended:\n    {said}"

@@ -18,6 +18,7 @@ READY = "Server is ready"
 RELOADED = "Reloaded server configuration"
 RELOAD_FAILED = "Failed to reload server configuration"
 ADDRESS_IN_USE = "address already in use"
+NO_ROOM = "no space left on device"
 
 _LINE = re.compile(r"\[\d+\] \S+ \S+ \[(?P<tag>[A-Z]{3})\](?: (?P<text>.*))?", re.DOTALL)
 _CLIENT = re.compile(r" - mid:\d+\b")  # the mark of lines about an MQTT connection

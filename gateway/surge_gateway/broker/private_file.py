@@ -6,7 +6,7 @@ the first byte on; a reader, or a crash, finds the old text or the new one, neve
 
 from pathlib import Path
 
-from surge_gateway.broker.errors import BrokerError
+from surge_gateway.broker.errors import NO_ROOM, BrokerDiskFull, BrokerError
 from surge_host.private_files import remove_leftovers, replace_file
 
 FOLDER_MODE = 0o700
@@ -38,7 +38,8 @@ def sweep_private_file(path: Path, setting: str) -> None:
 
 
 def _unusable(path: Path, setting: str, error: OSError) -> BrokerError:
-    return BrokerError(
+    kind = BrokerDiskFull if error.errno in NO_ROOM else BrokerError
+    return kind(
         f"can't write: {error.strerror}",
         f"{setting} = {path}",
         "give a folder that the gateway's user may write to, with free space",

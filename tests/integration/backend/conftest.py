@@ -1,19 +1,21 @@
 """The real `surge backend` in its own process, on a free port, and the people and machines that use it."""
 
 import base64
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from small_disk import SmallDisk, small_disk
 
 from surge_wire import ed25519
 from surge_wire.batch import FIRST_PREVIOUS, Batch, chain_hash, encode_batch, seal_batch
@@ -21,6 +23,8 @@ from surge_wire.hkdf import INFO_REPORT, derive_key
 from surge_wire.report import Report, Usage, seal_report
 from surge_wire.senml import make_record
 
+
+DISK_LEN = 24 << 20
 START_TIMEOUT_S = 60
 STOP_TIMEOUT_S = 60
 ROOT = Path(__file__).parents[3]
@@ -33,10 +37,12 @@ def environment(**more: str) -> dict[str, str]:
     return kept | {"PYTHONPATH": _PYTHONPATH, "PYTHONUNBUFFERED": "1"} | more
 
 
-def surge(*arguments: str, cwd: Path, **more: str) -> subprocess.CompletedProcess[str]:
+def surge(
+    *arguments: str, cwd: Path, inside: Sequence[str] = (), **more: str
+) -> subprocess.CompletedProcess[str]:
     """Run `surge backend ...` to its end."""
     return subprocess.run(
-        [sys.executable, "-m", "surge_cli", "backend", *arguments],
+        [*inside, sys.executable, "-m", "surge_cli", "backend", *arguments],
         cwd=cwd,
         env=environment(**more),
         capture_output=True,
@@ -106,6 +112,7 @@ class Backend:
 
     folder: Path
     extra_environment: dict[str, str] = field(default_factory=dict)
+    inside: list[str] = field(default_factory=list)  # a command that runs the one that follows it
     url: str = ""
     output: list[str] = field(default_factory=list)
     secrets: list[str] = field(default_factory=list)
@@ -138,7 +145,11 @@ class Backend:
     def start(self, *arguments: str) -> None:
         """Start it and wait for its one line on stdout."""
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "surge_cli", "backend", "--config", str(self.config), *arguments],
+            [
+                *self.inside,
+                *(sys.executable, "-m", "surge_cli", "backend", "--config", str(self.config)),
+                *arguments,
+            ],
             env=environment(**self.extra_environment),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -161,6 +172,10 @@ class Backend:
             reader.start()
         assert ready.wait(START_TIMEOUT_S), self.text
         assert self.url, self.text
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run `surge backend ...` with its settings to its end."""
+        return surge(*arguments, "--config", str(self.config), cwd=self.folder, inside=self.inside)
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Stop it and give its exit code."""
@@ -242,22 +257,54 @@ class Backend:
             assert self.process.poll() is None, self.text
 
 
-@pytest.fixture
-def backend(tmp_path: Path) -> Iterator[Backend]:
+@contextlib.contextmanager
+def set_up(made: Backend, settings: str = "") -> Iterator[Backend]:
     """A backend that is set up and not yet started; it is stopped at the end if it still runs."""
-    made = Backend(tmp_path)
-    made.configure()
-    done = surge("init", "--config", str(made.config), cwd=tmp_path)
+    made.configure(settings)
+    done = surge("init", "--config", str(made.config), cwd=made.folder, inside=made.inside)
     assert done.returncode == 0, done.stderr
     made.output.append(done.stdout + done.stderr)
     made.secrets.append((made.data / "admin.token").read_text().strip())
     for name in ("master.key", "log.key"):
         made.secrets.append((made.data / name).read_text().strip())
-    yield made
-    if made.process is not None:
-        made.stop(signal.SIGKILL)
-    made.client.close()
-    print(made.text)
+    try:
+        yield made
+    finally:
+        if made.process is not None:
+            made.stop(signal.SIGKILL)
+        made.client.close()
+        print(made.text)
+
+
+@pytest.fixture
+def backend(tmp_path: Path) -> Iterator[Backend]:
+    """A backend that is set up and not yet started."""
+    with set_up(Backend(tmp_path)) as made:
+        yield made
+
+
+class BackendOnDisk(Backend):
+    """Its data directory is on a disk that can be filled."""
+
+    disk: SmallDisk
+
+    @property
+    def data(self) -> Path:
+        return self.disk.folder / "data"
+
+
+@pytest.fixture
+def full_backend(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[BackendOnDisk]:
+    """As `backend`, with database and telemetry on a disk that can be filled; parametrised with False, on one
+    that the limit of a process stands for.
+    """
+    with small_disk(tmp_path / "disk", DISK_LEN, getattr(request, "param", True)) as disk:
+        made = BackendOnDisk(tmp_path, inside=disk.inside)
+        made.disk = disk
+        settings = f"[storage]\ndata_dir = '{disk.place / 'data'}'\n[telemetry]\nretry_max_s = 0.5\n"
+        with set_up(made, settings) as backend:
+            assert isinstance(backend, BackendOnDisk)
+            yield backend
 
 
 def problem(answer: httpx.Response) -> dict[str, Any]:

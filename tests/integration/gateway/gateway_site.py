@@ -178,9 +178,17 @@ enabled = true
     def start(self) -> None:
         """Start the gateway; it is up when its broker lets devices in, which they try for themselves."""
         self.status_path.unlink(missing_ok=True)
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "surge_cli", "gateway", "--config", str(self.config)], env=environment()
-        )
+        with (self.folder / "gateway.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "surge_cli", "gateway", "--config", str(self.config)],
+                env=environment(),
+                stderr=log,
+            )
+
+    @property
+    def log(self) -> str:
+        """All that its gateways have said."""
+        return (self.folder / "gateway.log").read_text()
 
     @property
     def status_path(self) -> Path:
@@ -254,3 +262,5 @@ def running_site(folder: Path) -> Iterator[Site]:
         finally:
             if site.process is not None:
                 site.kill()
+            if (folder / "gateway.log").exists():
+                print(site.log)

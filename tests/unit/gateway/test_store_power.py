@@ -206,6 +206,7 @@ def test_error_then_power_cut_loses_nothing_acknowledged(seed: int) -> None:
 def test_full_disk_still_sends_and_then_accepts_again() -> None:
     site = Site(1)
     store = site.start()
+    store.append([(1000, site.device.report())])  # from here on it holds its reserve
     site.disk.capacity = (
         sum(
             site.disk.size(FOLDER / folder / name)

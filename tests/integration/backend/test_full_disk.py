@@ -1,0 +1,88 @@
+"""A real backend on a disk that really runs full, database and telemetry together (threat 15)."""
+
+import signal
+from typing import Any
+
+import pytest
+
+REPORTS = 200  # in a batch that a full disk has no room for
+
+
+def check(backend: Any) -> None:
+    """Every invariant, by the command that people use."""
+    assert backend.stop() == 0
+    done = backend.run("check")
+    assert done.returncode == 0, done.stdout
+    assert "broken" not in done.stdout
+
+
+@pytest.mark.threat(15)
+@pytest.mark.parametrize("full_backend", [True, False], indirect=True, ids=["full", "limited"])
+def test_a_full_disk_answers_503_and_recovers_without_a_restart(full_backend: Any) -> None:
+    backend = full_backend
+    backend.start()
+    _, owner = backend.owner("Ada")
+    gateway, device = backend.gateway(owner), backend.device(owner)
+    now_ms = backend.now_ms(gateway)
+    for _ in range(3):
+        envelope = gateway.batch([device.report() for _ in range(20)], now_ms)
+        assert backend.submit(gateway, envelope).status_code == 201
+    for round_number in range(3):
+        backend.disk.fill(backend.process.pid)
+        envelope = gateway.batch([device.report() for _ in range(REPORTS)], now_ms)
+        for _ in range(5):
+            refused = backend.submit(gateway, envelope)
+            assert (refused.status_code, refused.json()["code"]) == (503, "store_full")
+            assert refused.headers["retry-after"]
+        assert backend.request("GET", "/healthz").status_code == 503
+        own = backend.get("/v1/gateways/self", {"Authorization": f"Bearer {gateway.token}"})
+        assert own["next_batch_seq"] == 3 + round_number  # reading goes on
+        backend.disk.free()
+        assert backend.submit(gateway, envelope).status_code == 201
+    assert backend.get("/healthz")["database"]["ok"]
+    stats = backend.wait_for(lambda found: found["telemetry_points"] == 60 + 3 * REPORTS)
+    assert (stats["reports_accepted"], stats["tree_size"], stats["telemetry_lag"]) == (60 + 3 * REPORTS, 6, 0)
+    assert "store_fault" in backend.text
+    check(backend)
+
+
+@pytest.mark.threat(15)
+def test_a_backend_killed_on_a_full_disk_starts_and_takes_up_where_it_was(full_backend: Any) -> None:
+    backend = full_backend
+    backend.start()
+    _, owner = backend.owner("Ada")
+    gateway, device = backend.gateway(owner), backend.device(owner)
+    now_ms = backend.now_ms(gateway)
+    answered = gateway.batch([device.report() for _ in range(20)], now_ms)
+    answer = backend.submit(gateway, answered)
+    backend.disk.fill(backend.process.pid)
+    waiting = gateway.batch([device.report() for _ in range(REPORTS)], now_ms)
+    assert backend.submit(gateway, waiting).status_code == 503
+    backend.stop(signal.SIGKILL)
+    backend.start()
+    again = backend.submit(gateway, answered)
+    assert (again.status_code, again.content) == (200, answer.content)
+    if backend.disk.is_mounted:
+        assert backend.submit(gateway, waiting).status_code == 503
+    backend.disk.free()
+    assert backend.submit(gateway, waiting).status_code == 201
+    backend.wait_for(lambda found: found["telemetry_points"] == 20 + REPORTS)
+    check(backend)
+
+
+@pytest.mark.threat(15)
+def test_a_start_that_has_no_room_says_so_and_what_to_do(full_backend: Any) -> None:
+    backend = full_backend
+    if not backend.disk.is_mounted:
+        return  # a limit ends with its process: there is no full disk to start on
+    backend.start()
+    assert backend.stop() == 0  # in order, so that SQLite has removed the files that it needs to open again
+    backend.disk.fill(0)
+    done = backend.run()
+    assert done.returncode == 2
+    what, where, remedy = done.stderr.splitlines()[:3]
+    assert what == "surge: the database can't be written"
+    assert "surge.db" in where
+    assert "free space" in remedy
+    backend.disk.free()
+    backend.start()
