@@ -23,7 +23,6 @@ from surge_wire.hkdf import INFO_REPORT, derive_key
 from surge_wire.report import Report, Usage, seal_report
 from surge_wire.senml import make_record
 
-
 DISK_LEN = 24 << 20
 START_TIMEOUT_S = 60
 STOP_TIMEOUT_S = 60
