@@ -18,6 +18,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
+from surge_backend.db.durable import make_durable
 from surge_backend.db.engine import Database
 from surge_backend.db.schema import metadata
 from surge_backend.errors import DatabaseNotReady, DatabaseTooNew, InvariantViolated
@@ -66,9 +67,10 @@ def check_current(database: Database) -> None:
 
 
 def upgrade(database: Database) -> str:
-    """Bring the database to this version and give its name. Raises DatabaseTooNew, and leaves that one as it
-    is.
+    """Bring the database to this version and give its name; what it holds is on the disk then. Raises
+    DatabaseTooNew, and leaves that one as it is.
     """
+    make_durable(database)
     scripts = _scripts()
     config = Config()
     config.set_main_option("script_location", str(_HERE).replace("%", "%%"))
