@@ -21,7 +21,7 @@ WORKERS ?= $(shell nproc 2>/dev/null || echo 2)
 
 PYTHON_SOURCES := protocol gateway backend tools tests firmware
 
-.PHONY: help demo test lint fuzz chaos bench format lock clean
+.PHONY: help demo test lint prove fuzz chaos bench format lock clean
 
 help: ## list the targets
 	@echo "usage: make TARGET [ARGS='...']"
@@ -50,6 +50,11 @@ format: ## put the sources into the house format
 fuzz: ## search longer for inputs that break a decoder (SURGE_FUZZ_EXAMPLES=20000)
 	@$(SETUP) --board-stubs dev
 	@SURGE_FUZZ_EXAMPLES=$${SURGE_FUZZ_EXAMPLES:-20000} $(RUN) python -m pytest $(FUZZ_TESTS) $(ARGS)
+
+prove: ## the long runs of the state machines: a million operations on the ledger (an hour or more)
+	@$(SETUP) --board-stubs dev
+	@SURGE_LEDGER_OPERATIONS=$${SURGE_LEDGER_OPERATIONS:-1000000} $(RUN) python -m pytest tests/unit/backend/ledger/test_ledger_machine.py -k long_walk -s $(ARGS)
+	@SURGE_FUZZ_EXAMPLES=$${SURGE_FUZZ_EXAMPLES:-600} $(RUN) python -m pytest tests/unit/firmware/outbox/test_outbox_machine.py $(ARGS)
 
 chaos: ## kill everything at random under load, then check the books (ARGS='--seed 7 --kills 50')
 	@$(SETUP) --board-stubs dev
