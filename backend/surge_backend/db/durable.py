@@ -3,10 +3,10 @@
 Place in the flow: `migrations.upgrade` calls it, which runs once at every start before anything else.
 
 Why: SQLite writes a commit to its log file (the WAL) and then syncs that. A process that was killed between
-the two leaves a commit that is whole: the next process reads it like any other, and a gateway that repeats the
-batch gets its receipt, deletes the batch, and a power loss a moment later takes the commit away: in a signed
-log, and gone. So what was found is synced before any of it is told to anyone (threat 10). PostgreSQL does that
-by itself.
+the two leaves a commit that is whole: the next process reads it like any other, and a gateway that repeats
+the batch gets its receipt, deletes the batch, and a power loss a moment later takes the commit away: in a
+signed log, and gone. So what was found is synced before any of it is told to anyone (threat 10). PostgreSQL
+does that by itself.
 """
 
 import sqlite3
