@@ -105,11 +105,8 @@ def _supervised(settings: Settings, listener: socket.socket, measurements: str) 
         share_measurements(folder, str(place.number))
         structlog.contextvars.bind_contextvars(worker=place.number)
 
-        def say_ready() -> None:
-            os.write(place.ready, b"1")
-
         try:
-            asyncio.run(_serve(settings, listener, say_ready, place.orphaned, folder))
+            asyncio.run(_serve(settings, listener, place.say_ready, place.orphaned, folder))
         except UserError as error:
             _log.error("worker_cannot_start", what=error.what, where=error.where, remedy=error.remedy)
             return 2

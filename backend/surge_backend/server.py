@@ -3,12 +3,15 @@
 Place in the flow: `app` opens the services, this serves them. Knows nothing of routes.
 
 Rules kept: a port in use shows before anything is opened; signals set a flag and nothing else, so that what
-was begun is finished; plain HTTP that other machines can reach is warned of at every start.
+was begun is finished; a server that is told to stop before it listens never does, and once it stops
+listening no connection outlives the request that it is in; plain HTTP that other machines can reach is warned
+of at every start.
 """
 
 import asyncio
 import contextlib
 import errno
+import select
 import signal
 import socket
 import ssl
@@ -18,6 +21,9 @@ from contextlib import contextmanager
 import structlog
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.flow_control import CLOSE_HEADER
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
+from uvicorn.server import ServerState
 
 from surge_backend.settings import ServerSettings
 from surge_host.errors import UserError
@@ -61,17 +67,56 @@ def _cannot_bind(error: OSError, server: ServerSettings, where: str) -> UserErro
     return UserError(f"can't listen: {error.strerror}", where, "set host to an address of this machine")
 
 
+class _State(ServerState):
+    """What every connection sees of its server."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.closes = asyncio.Event()
+
+
+class Connection(H11Protocol):
+    """uvicorn's, which also ends where the server stopped listening between its accept and its first turn:
+    uvicorn asks only the connections that it has by then to close, and waits for all."""
+
+    server_state: _State
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Close at once what comes too late; who asks sends it again, elsewhere."""
+        super().connection_made(transport)
+        if self.server_state.closes.is_set():
+            self.shutdown()
+
+    def shutdown(self) -> None:
+        """Close after the answer that is being made, and say so in it, or at once."""
+        super().shutdown()
+        cycle: RequestResponseCycle | None = self.cycle  # as uvicorn has it; None before the first request
+        if cycle is not None and not cycle.response_started:
+            cycle.default_headers = [*cycle.default_headers, CLOSE_HEADER]
+
+
 class Server(uvicorn.Server):
-    """uvicorn, but for its signal handlers: it would raise the signal again before we have closed."""
+    """uvicorn, but for its signal handlers: it would raise the signal again before we have closed.
+
+    ``answers`` is set when connections are accepted, ``closes`` when no more are."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.answers = asyncio.Event()
+        state = _State()
+        self.server_state, self.closes = state, state.closes
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """As uvicorn does, then tell that connections are accepted."""
+        """As uvicorn does, then tell that connections are accepted; nothing when it is to stop already."""
+        if self.should_exit:
+            return  # not ``started``, so uvicorn returns without a shutdown
         await super().startup(sockets)
         self.answers.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn does; connections made from now on close themselves."""
+        self.closes.set()
+        await super().shutdown(sockets)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -82,7 +127,7 @@ class Server(uvicorn.Server):
 def make_server(server: ServerSettings, application: ASGIApp) -> Server:
     config = uvicorn.Config(
         application,
-        http="h11",
+        http=Connection,
         ws="none",
         lifespan="off",
         log_config=None,
@@ -137,7 +182,12 @@ def stops_when_orphaned(server: uvicorn.Server, orphaned: int | None) -> Iterato
         _log.error("supervisor_gone")
         server.should_exit = True
 
-    loop.add_reader(orphaned, stop)
+    poll = select.poll()
+    poll.register(orphaned)
+    if poll.poll(0):  # gone while this worker opened its services; the loop would look after it listens
+        stop()
+    else:
+        loop.add_reader(orphaned, stop)
     try:
         yield
     finally:

@@ -11,6 +11,7 @@ SIGINT stop all, and what hasn't ended after `grace_s` is killed; a worker whose
 it went, stops by itself.
 """
 
+import contextlib
 import os
 import selectors
 import signal
@@ -36,8 +37,13 @@ class WorkerPlace:
     watches it any more."""
 
     number: int
-    ready: int  # a descriptor to write one byte to
+    ready: int  # a descriptor that `say_ready` writes one byte to
     orphaned: int  # a descriptor that has an end when the supervisor has
+
+    def say_ready(self) -> None:
+        """Tell the supervisor that this worker answers; where it is gone, `orphaned` says so."""
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self.ready, b"1")
 
 
 @dataclass
