@@ -76,7 +76,7 @@ class RowsAudit:
         self._missing(items.GATEWAYS, kinds.GATEWAY, "gateway", known.gateways)
         self._missing(items.DEVICES, kinds.DEVICE, "device", known.devices)
         for device_id, history in made.histories.items():
-            boots = len(history.boots) + len(made.old_boots.get(device_id, ()))
+            boots = len(history.boots()) + len(made.old_boots.get(device_id, ()))
             self._count(items.BOOTS, kinds.DEVICE, "boots", device_id, boots)
         for device_id, count in made.accepted.devices():
             self._count(items.REPORTS, kinds.STORED_REPORT, "accepted reports", device_id, count)
@@ -160,7 +160,7 @@ class RowsAudit:
         device_id, boot, *found = row
         self._rising(items.BOOTS, kinds.DEVICE, "boot", (device_id, boot))
         history = self._verdicts.histories.get(device_id)
-        known = None if history is None else history.boots.get(boot)
+        known = None if history is None else history.boots().get(boot)
         if known is None:
             known = self._verdicts.old_boots.get(device_id, {}).get(boot)
         where = f"device {device_id}, boot {boot}"

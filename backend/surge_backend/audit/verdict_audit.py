@@ -61,11 +61,9 @@ class VerdictAudit:
             self.accepted.add(report, index)
         for device_id, history in judgement.histories.items():
             history.settle()
-            if len(history.boots) > self._boots_kept:
-                oldest = history.boot_max - self._boots_kept
-                known = self.old_boots.setdefault(device_id, {})
-                known.update((boot, entry) for boot, entry in history.boots.items() if boot < oldest)
-                history.forget_before(oldest)
+            if len(history.earlier) >= self._boots_kept:
+                old = history.forget_before(history.boot_max - self._boots_kept)
+                self.old_boots.setdefault(device_id, {}).update(old)
             self.histories[device_id] = history
         if len(judgement.accepted) != len(read):
             for position, (code, _) in enumerate(judgement.verdicts):

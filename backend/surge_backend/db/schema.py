@@ -262,7 +262,6 @@ device_totals = Table(
     Column("command_counter", BigInteger, nullable=True),  # the last command that the device says it executed
     Column("boot_max", BigInteger, nullable=False),
     *_boot_columns("boot_"),
-    sqlite_with_rowid=False,
 )
 
 # The boots before the newest. `db.boots` reads both.

@@ -10,6 +10,7 @@ would not do: after a rollback here and a batch of another process it is what th
 """
 
 from collections.abc import Collection, Iterable, Mapping
+from operator import itemgetter
 from typing import Any, Final
 
 from sqlalchemy import Connection
@@ -57,6 +58,7 @@ _READ_BOOTS: Final = (
     " JOIN device_totals t ON t.device_id = b.device_id"
     " WHERE b.boot >= t.boot_max - {} AND b.device_id IN ({keys})"
 )
+_DEVICE_ID: Final = itemgetter(len(_TOTAL_COLUMNS) - 1)
 _UNCHANGED: Final = "reports"  # rises with every change of a row: if it is as it was, nothing came between
 
 
@@ -112,29 +114,32 @@ class Histories:
         """
         new, updated, earlier, runs = [], [], [], []
         for device_id, history in changed.items():
+            if history.fresh:
+                history.recent += encode_places(log_index, history.fresh)
+                history.fresh = []
+            if len(history.recent) >= RECENT_LEN_MAX:
+                runs += make_runs(device_id, history.boot_max, history.recent)
+                history.recent = b""
+            if history.changed is not None:
+                for number in history.changed:
+                    boot = history.earlier[number]
+                    boot.recent += encode_places(log_index, boot.fresh)
+                    boot.fresh = []
+                    if len(boot.recent) >= RECENT_LEN_MAX:
+                        runs += make_runs(device_id, number, boot.recent)
+                        boot.recent = b""
+                    earlier.append(_boot_row(device_id, number, boot))
+                history.settle()
+                if len(history.earlier) >= self._boots_kept:
+                    history.forget_before(history.boot_max - self._boots_kept)
             before = self._loaded.get(device_id)
-            newest = history.boot_max
-            for number, boot in history.changed.items():
-                boot.recent += encode_places(log_index, boot.fresh)
-                boot.fresh = []
-                if len(boot.recent) >= RECENT_LEN_MAX:
-                    runs += make_runs(device_id, number, boot.recent)
-                    boot.recent = b""
-                if number != newest:
-                    earlier.append((device_id, number, *_boot_row(boot)))
             if before is None:
                 new.append(_totals_row(history))
             else:
-                updated.append((*_totals_row(history), before.reports))
-                replaced = before.boot_max
-                if replaced != newest and replaced not in history.changed:
-                    earlier.append((device_id, replaced, *_boot_row(history.boots[replaced])))
-            history.settle()
-            if len(history.boots) > self._boots_kept:
-                history.forget_before(newest - self._boots_kept)
+                updated.append(_totals_row(history) + (before.reports,))  # noqa: RUF005
         # Neighbours in the tables' order: fewer pages are touched at a time.
-        new.sort(key=_device_id)
-        updated.sort(key=_device_id)
+        new.sort(key=_DEVICE_ID)
+        updated.sort(key=_DEVICE_ID)
         runs.sort()
         if insert_missing(connection, device_totals, _TOTAL_COLUMNS, new) != len(new):
             return False
@@ -148,29 +153,26 @@ class Histories:
 
     def _read(self, connection: Connection, keys: list[tuple[str]]) -> Iterable[DeviceHistory]:
         found: dict[str, DeviceHistory] = {}
-        totals_len = len(_TOTALS)
-        for row in select_by_keys(connection, _READ_TOTALS, keys):
-            device_id, boot = row[-1], row[totals_len - 1]
-            newest = _boot(boot, row[totals_len:-1])
-            found[device_id] = DeviceHistory(device_id, {boot: newest}, *row[:totals_len])
+        for *row, gaps, recent, claim_seq, claim, device_id in select_by_keys(connection, _READ_TOTALS, keys):
+            history = DeviceHistory(device_id, *row)
+            history.gaps, history.recent = decode_gaps(gaps), recent
+            history.claim_seq, history.claim = claim_seq, claim
+            found[device_id] = history
         if found:
             have = [(device_id,) for device_id in found]
-            for row in select_by_keys(connection, _READ_BOOTS, have, (self._boots_kept,)):
-                found[row[0]].boots[row[1]] = _boot(row[1], row[2:])
+            for device_id, number, *row in select_by_keys(connection, _READ_BOOTS, have, (self._boots_kept,)):
+                *counts, gaps, recent, claim_seq, claim = row
+                boot = found[device_id].earlier[number] = BootHistory(*counts)
+                boot.gaps, boot.recent = decode_gaps(gaps), recent
+                boot.claim_seq, boot.claim = claim_seq, claim
         return found.values()
 
 
-def _device_id(row: tuple[Any, ...]) -> str:
-    return str(row[len(_TOTAL_COLUMNS) - 1])
-
-
-def _boot(number: int, row: tuple[Any, ...]) -> BootHistory:
-    values = (*row[:8], decode_gaps(row[8]), *row[9:])
-    return BootHistory(number, *values)
-
-
-def _boot_row(boot: BootHistory) -> tuple[Any, ...]:
+def _boot_row(device_id: str, number: int, boot: BootHistory) -> tuple[Any, ...]:
+    """In the order of `_BOOT_COLUMNS`."""
     return (
+        device_id,
+        number,
         boot.seq_max,
         boot.previous_end,
         boot.first_seen_ms,
@@ -197,6 +199,17 @@ def _totals_row(history: DeviceHistory) -> tuple[Any, ...]:
         history.last_report_ms,
         history.command_counter,
         history.boot_max,
-        *_boot_row(history.boots[history.boot_max]),
+        history.seq_max,
+        history.previous_end,
+        history.first_seen_ms,
+        history.last_seen_ms,
+        history.boot_reports,
+        history.boot_samples,
+        history.boot_bytes,
+        history.gaps_from,
+        encode_gaps(history.gaps) if history.gaps else None,
+        history.recent,
+        history.claim_seq,
+        history.claim,
         history.device_id,
     )

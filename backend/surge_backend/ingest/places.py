@@ -78,7 +78,11 @@ def make_runs(device_id: str, boot: int, recent: bytes) -> list[tuple[Any, ...]]
     places whose numbers span at most RUN_SPAN_MAX."""
     rows = []
     part: list[tuple[int, int, int, int]] = []
-    for place in sorted(_PLACE.iter_unpack(recent)):
+    places = list(_PLACE.iter_unpack(recent))
+    first, last = places[0][0], places[-1][0]
+    if last - first == len(places) - 1 < RUN_MAX and places == sorted(places):  # as nearly always
+        return [(device_id, boot, first, last, places[-1][1] >> _POSITION_BITS, recent)]
+    for place in sorted(places):
         if part and (len(part) == RUN_MAX or place[0] - part[0][0] >= RUN_SPAN_MAX):
             rows.append(_run(device_id, boot, part))
             part = []

@@ -22,15 +22,22 @@ def count_work(
 ) -> list[Work]:
     """What each owner's devices delivered between the histories ``before`` and ``after``."""
     by_owner: dict[str, list[int]] = {}
+    of_sample, of_byte = tariff.owner_numerators(1, 0), tariff.owner_numerators(0, 1)
     for device_id, history in after.items():
         known = before.get(device_id)
         samples, length = history.samples, history.bytes
         if known is not None:
             samples, length = samples - known.samples, length - known.bytes
-        due = history.carry + tariff.owner_numerators(samples, length)
-        paid, history.carry = divmod(due, NUMERATORS_PER_MICROCREDIT)
-        history.microcredits += paid
-        counted = by_owner.setdefault(devices[device_id].owner_id, [0, 0])
-        counted[0] += samples
-        counted[1] += length
+        due = history.carry + samples * of_sample + length * of_byte
+        if due >= NUMERATORS_PER_MICROCREDIT:
+            paid, due = divmod(due, NUMERATORS_PER_MICROCREDIT)
+            history.microcredits += paid
+        history.carry = due
+        owner_id = devices[device_id].owner_id
+        counted = by_owner.get(owner_id)
+        if counted is None:
+            by_owner[owner_id] = [samples, length]
+        else:
+            counted[0] += samples
+            counted[1] += length
     return [Work(owner_account(owner), samples, length) for owner, (samples, length) in by_owner.items()]

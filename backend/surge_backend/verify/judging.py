@@ -31,7 +31,7 @@ from dataclasses import dataclass, field
 from surge_backend.db.schema import ACTIVE, FROZEN, RETIRED
 from surge_backend.verify.device import DeviceKey
 from surge_backend.verify.evidence import Evidence
-from surge_backend.verify.history import DeviceHistory, claim_of
+from surge_backend.verify.history import DeviceHistory
 from surge_backend.verify.limits import VerifyLimits
 from surge_backend.verify.reading import ReadReport
 from surge_wire.verdicts import (
@@ -83,8 +83,9 @@ def names_to_look_up(
             history = histories.get(device_id)
             if history is None or read.boot > history.boot_max:
                 continue
-            boot = history.boots.get(read.boot)
-            if (boot is None or read.seq <= boot.seq_max) and history.may_have(read.boot, read.seq):
+            if read.boot == history.boot_max and read.seq > history.seq_max:
+                continue  # the common case, without a call
+            if history.may_have(read.boot, read.seq):
                 names.add((device_id, read.boot, read.seq))
     return names
 
@@ -131,30 +132,38 @@ class _Judge:
 
     def judge(self, read: ReadReport) -> None:
         device_id = read.device_id
+        made = self.made
         if read.fault != ACCEPTED or device_id is None:
-            self.made.verdicts.append((read.fault, read.detail))
+            made.verdicts.append((read.fault, read.detail))
             return
-        history = self.made.histories.get(device_id) or self._histories.get(device_id)
+        history = made.histories.get(device_id)
+        is_own = history is not None
         if history is None:
-            history = DeviceHistory(device_id)
-        verdict = (
-            _ACCEPTED if self._is_next(read, device_id, history) else self._verdict(read, device_id, history)
-        )
-        self.made.verdicts.append(verdict)
-        if verdict is _ACCEPTED:
-            self._accept(read, device_id, history)
-
-    def _is_next(self, read: ReadReport, device_id: str, history: DeviceHistory) -> bool:
-        """The common case, for which every rule of `_verdict` holds: a little ahead, in the newest boot."""
-        boot = history.boots.get(read.boot)
-        return (
-            boot is not None
-            and read.boot == history.boot_max
-            and boot.seq_max < read.seq <= boot.seq_max + self._limits.seq_gap_max
+            history = self._histories.get(device_id) or DeviceHistory(device_id)
+        # The common case, for which every rule of `_verdict` holds: a little ahead, in the newest boot.
+        is_next = (
+            read.boot == history.boot_max
+            and 0 <= history.seq_max < read.seq <= history.seq_max + self._limits.seq_gap_max
             and read.previous_end is None
             and self._devices[device_id].status == ACTIVE
             and device_id not in self._frozen
         )
+        verdict = _ACCEPTED if is_next else self._verdict(read, device_id, history)
+        made.verdicts.append(verdict)
+        if verdict is not _ACCEPTED:
+            return
+        if not is_own:
+            history = made.histories[device_id] = history.copy()
+        accepted = (read.seq, read.position, read.samples, read.length)
+        history.count(read.boot, accepted, self._now_ms, self._limits.gaps_max)
+        if read.previous_end is not None:
+            history.declare_end(read.boot, read.previous_end)
+        if read.usage is not None:
+            history.claimed(read.boot, read.seq, read.usage)
+        counter = read.command_counter
+        if counter is not None and counter > (history.command_counter or 0):
+            history.command_counter = counter
+        made.accepted.append(read)
 
     def _verdict(self, read: ReadReport, device_id: str, history: DeviceHistory) -> tuple[int, str]:
         status = self._devices[device_id].status
@@ -209,7 +218,7 @@ class _Judge:
             )
         # Boots before the window may be remembered or not; a verdict mustn't depend on that.
         in_window = read.boot >= history.boot_max - limits.boot_window
-        boot = history.boots.get(read.boot) if in_window else None
+        boot = history.boot(read.boot) if in_window else None
         seq_max = -1 if boot is None else boot.seq_max
         if read.seq > seq_max + limits.seq_gap_max:
             return (
@@ -229,7 +238,7 @@ class _Judge:
             since = history.successor_first_seen_ms(read.boot)
             if since is not None and self._now_ms - since > limits.late_ms_max:
                 return TOO_LATE, f"the next boot is known for more than {limits.late_ms_max} ms"
-        boot = history.boots.get(read.boot)
+        boot = history.boot(read.boot)
         if boot is not None and read.seq < boot.seq_max - limits.reorder_window:
             return TOO_LATE, (
                 f"seq {read.seq} is more than {limits.reorder_window} before the newest, {boot.seq_max}"
@@ -241,7 +250,7 @@ class _Judge:
         return None
 
     def _fork(self, read: ReadReport, history: DeviceHistory) -> tuple[int, str] | None:
-        following = history.boots.get(read.boot + 1)
+        following = history.boot(read.boot + 1)
         if (
             following is not None
             and following.previous_end is not None
@@ -251,10 +260,10 @@ class _Judge:
         elif read.previous_end is None:
             return None
         else:
-            before = history.boots.get(read.boot - 1)
+            before = history.boot(read.boot - 1)
             if before is None or before.seq_max < read.previous_end:
                 return None
-            ended, declared, seen = before.boot, read.previous_end, before.seq_max
+            ended, declared, seen = read.boot - 1, read.previous_end, before.seq_max
         self._freeze(
             Evidence(
                 FORKED_HISTORY,
@@ -277,17 +286,3 @@ class _Judge:
         if (evidence.device_id, evidence.boot, evidence.seq) not in self._settled_evidence:
             self._frozen.add(evidence.device_id)
             self.made.evidence.append(evidence)
-
-    def _accept(self, read: ReadReport, device_id: str, history: DeviceHistory) -> None:
-        if device_id not in self.made.histories:
-            history = self.made.histories[device_id] = history.copy()
-        accepted = (read.seq, read.position, read.samples, read.length)
-        boot = history.count(read.boot, accepted, self._now_ms, self._limits.gaps_max)
-        if read.previous_end is not None:
-            history.declare_end(read.boot, read.previous_end)
-        if read.usage is not None and (boot.claim_seq is None or read.seq > boot.claim_seq):
-            boot.claim_seq, boot.claim = read.seq, claim_of(read.usage)
-        counter = read.command_counter
-        if counter is not None and counter > (history.command_counter or 0):
-            history.command_counter = counter
-        self.made.accepted.append(read)

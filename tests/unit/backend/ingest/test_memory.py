@@ -189,6 +189,6 @@ def test_a_device_with_very_many_boots_keeps_few_in_memory(world: Any):
     with world.database.write() as connection:
         root = world.log.head(connection)[0].root
         kept = histories.load(connection, [board.id], root)[board.id]
-        assert len(kept.boots) == 66
+        assert len(kept.boots()) == 66
         histories.forget()
         assert histories.load(connection, [board.id], root)[board.id] == kept

@@ -246,11 +246,11 @@ def test_nothing_is_accepted_twice_and_only_acceptance_changes_a_history(
             history.reports
             == history.samples
             == len(stream.stored)
-            == sum(b.reports for b in history.boots.values())
+            == sum(b.reports for b in history.boots().values())
         )
         assert history.boot_max == max(boot for _, boot, _ in stream.stored)
-        for boot in history.boots.values():
-            assert boot.seq_max == max(seq for _, b, seq in stream.stored if b == boot.boot)
+        for number, boot in history.boots().items():
+            assert boot.seq_max == max(seq for _, b, seq in stream.stored if b == number)
 
 
 def test_limits_are_positive_integers():

@@ -55,7 +55,6 @@ def upgrade() -> None:
         sa.Column("boot_max", sa.BigInteger(), nullable=False),
         *_boot_columns("boot_"),
         sa.PrimaryKeyConstraint("device_id", name=op.f("pk_device_totals")),
-        sqlite_with_rowid=False,
     )
     op.create_table(
         "device_boots",
