@@ -5,6 +5,7 @@
 import asyncio
 import contextlib
 import errno
+import itertools
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 from gateway_clock import FakeClock, until
 from gateway_files import SimulatedFiles
-from gateway_reports import make_device
+from gateway_reports import Device, make_device
 
 from surge_gateway import counters as reasons
 from surge_gateway.backoff import Backoff
@@ -23,31 +24,40 @@ from surge_gateway.devices import Devices
 from surge_gateway.ingress import Ingress
 from surge_gateway.quota import Quota
 from surge_gateway.recovered import remember_record
+from surge_gateway.spool_record import Record
 from surge_gateway.store import open_store
 from surge_wire.ack import decode_ack
 
 FOLDER = Path("state")
+BURST = 16  # of every device in a flood
 
 
 class Rig:
-    def __init__(self, disk: SimulatedFiles, len_max: int = 1 << 20, pending_len_max: int = 1 << 20) -> None:
+    def __init__(
+        self,
+        disk: SimulatedFiles,
+        len_max: int = 1 << 20,
+        pending_len_max: int = 1 << 20,
+        burst: int = 10_000,
+    ) -> None:
         self.disk = disk
         self.clock = FakeClock()
         self.counters = Counters()
-        self.devices = Devices(10_000)
+        self.devices = Devices(burst)
         self.device = make_device()
         self.devices.enrol(self.device.device_id)
+        self.found: list[bytes] = []  # in the spool, at the start
         self.store = open_store(
             disk,
             FOLDER,
             random.Random(1).randbytes,
             len_max=len_max,
             batch_len_max=1000,
-            on_record=lambda record: remember_record(self.devices, record),
+            on_record=self.on_record,
         )
         self.ingress = Ingress(
             self.devices,
-            Quota(1000, 10_000),
+            Quota(1000, burst),
             self.clock,
             self.counters,
             report_len_max=4096,
@@ -64,6 +74,10 @@ class Rig:
             Backoff(200, 10_000, random.Random(1).random),
             stored=lambda: None,
         )
+
+    def on_record(self, record: Record) -> None:
+        self.found.append(record.report)
+        remember_record(self.devices, record)
 
     def publish(self, topic: str, payload: bytes, qos: int = 0, retain: bool = False) -> bool:
         assert (qos, retain) == (0, False)
@@ -104,6 +118,51 @@ async def test_a_repeated_report_is_acknowledged_again_without_a_write() -> None
     await rig.commit.flush()
     assert rig.acks == [rig.ack((0, 1)), rig.ack((0, 1))]
     assert rig.disk.operations == before
+
+
+def flood_of(kind: str, flooder: Device, count: int) -> tuple[list[bytes], int]:
+    """What a flooding device publishes, and how many of the first BURST have to be kept."""
+    if kind == "reports":
+        return [flooder.report() for _ in range(count)], BURST
+    report = flooder.report()
+    if kind == "repetitions":
+        return [report] * count, 1
+    if kind == "garbage":
+        return [report[: number % len(report)] for number in range(count)], 0
+    others = [Device(flooder.device_id, flooder.key).report(float(number)) for number in range(count)]
+    return others, BURST  # evidence
+
+
+@pytest.mark.threat(18)
+@pytest.mark.parametrize("kind", ["reports", "repetitions", "garbage", "other bytes"])
+async def test_a_flood_gets_its_share_and_takes_nothing_of_the_others(kind: str) -> None:
+    """All in one read, the flood before and between the honest reports: whatever the honest sent is durable
+    and acknowledged by the next fsync, and of the flood no more than its quota gets as far as the spool."""
+    rig = Rig(SimulatedFiles(), burst=BURST)
+    rig.receive(rig.device.report())
+    await rig.commit.flush()  # also takes the reserve's room, and begins a segment
+    flooder, *honest = [make_device(seed) for seed in range(2, 23)]
+    for device in (flooder, *honest):
+        rig.devices.enrol(device.device_id)
+    flood, kept = flood_of(kind, flooder, 2_000)
+    waves = iter(flood)
+    for device in honest:
+        for wave in itertools.islice(waves, len(flood) // len(honest)):
+            rig.ingress.on_message(flooder.topic, wave, False)
+        for _ in range(BURST):
+            rig.ingress.on_message(device.topic, device.report(), False)
+    assert next(waves, None) is None
+    before, rig.acks = rig.disk.operations, []
+    await rig.commit.flush()
+
+    acknowledged = [(topic, ranges) for topic, ranges in rig.acks if flooder.device_id not in topic]
+    assert acknowledged == [(f"surge/1/{one.device_id}/ack", [(0, BURST - 1)]) for one in honest]
+    assert rig.disk.operations - before == 2  # write, sync: one round
+    assert rig.counters.refused[reasons.OVER_QUOTA] == len(flood) - BURST
+    found = Rig(rig.disk.restart()).found[1:]
+    sent_honestly = [report for one in honest for report in one.made]
+    assert [report for report in found if report in sent_honestly] == sent_honestly
+    assert [report for report in found if report not in sent_honestly] == flood[:kept]
 
 
 async def test_a_hole_shows_in_the_ack() -> None:
