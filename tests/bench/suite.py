@@ -91,6 +91,8 @@ BENCHES = (
         (
             Figure("credit_latency_p50_s", "s", "none: wall time at 1,000 reports/s"),
             Figure("credit_latency_p99_s", "s", "none: wall time", {"": Target(1.5, at_most=True)}),
+            Figure("credit_latency_flood_p50_s", "s", "none: wall time, beside 10 devices that flood"),
+            Figure("credit_latency_flood_p99_s", "s", "none: wall time, beside 10 devices that flood"),
         ),
         quick=("--seconds", "5"),
     ),

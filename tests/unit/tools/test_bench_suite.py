@@ -31,6 +31,8 @@ NAMED = {
     "backend_ratio_by_devices",
     "credit_latency_p50_s",
     "credit_latency_p99_s",
+    "credit_latency_flood_p50_s",
+    "credit_latency_flood_p99_s",
     "gateway_rss_mib",
     "device_report_us",
     "device_report_bytes_allocated",

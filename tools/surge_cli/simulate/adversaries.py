@@ -18,7 +18,7 @@ import secrets
 from collections.abc import Callable
 from functools import partial
 
-from surge_cli.simulate.device import SimulatedDevice
+from surge_cli.simulate.device import Identity, SimulatedDevice
 from surge_cli.simulate.dialler import Address
 from surge_cli.simulate.flash import Sealed
 from surge_cli.simulate.link import Link
@@ -236,27 +236,28 @@ class Flooder:
             return
         if link.writable:
             for _ in range(min(left, FLOOD_CHUNK)):
-                kind, message = self._next(member, old)
+                kind, message = make_rubbish(member.device.identity, member.index, self._numbers, old)
+                self._numbers += 1
                 if link.publish_report(message):
                     stage.journal.counts["flood_" + kind] += 1
             left -= FLOOD_CHUNK
         if left > 0:
             stage.wheel.at(now_ms + FLOOD_EVERY_MS, partial(self._pour, member, left, old))
 
-    def _next(self, member: Member, old: bytes) -> tuple[str, bytes]:
-        identity = member.device.identity
-        number = self._numbers
-        self._numbers += 1
-        turn = number % 4
-        if turn == 0:
-            return "garbage", old[: number % len(old)]
-        if turn == 1:
-            report = Report(FLOOD_BOOT, number, 1, None, make_pack(member.index, number))
-            return "bad_mac", seal_report(identity.device_id, bytes(len(identity.report_key)), report)
-        if turn == 2:
-            bad = Report(FLOOD_BOOT + 1, number, 1, None, [{0: "nothing measured"}])
-            return "bad_pack", seal_report(identity.device_id, identity.report_key, bad)
-        return "repetition", old
+
+def make_rubbish(identity: Identity, index: int, number: int, old: bytes) -> tuple[str, bytes]:
+    """The ``number``-th message of a flood of the device ``index``, and what it is; ``old`` is a report that
+    it sent before."""
+    turn = number % 4
+    if turn == 0:
+        return "garbage", old[: number % len(old)]
+    if turn == 1:
+        report = Report(FLOOD_BOOT, number, 1, None, make_pack(index, number))
+        return "bad_mac", seal_report(identity.device_id, bytes(len(identity.report_key)), report)
+    if turn == 2:
+        bad = Report(FLOOD_BOOT + 1, number, 1, None, [{0: "nothing measured"}])
+        return "bad_pack", seal_report(identity.device_id, identity.report_key, bad)
+    return "repetition", old
 
 
 def make_adversary(role: Role, after_acks: int) -> Adversary | None:
