@@ -2,8 +2,8 @@
 
 Place in the flow: beside the way of the reports. Does not decide anything: the backend enrols and retires.
 Rules kept: a gateway starts without the backend, from the cache; a frozen device may still report (its
-reports are evidence, the backend judges them), a retired or foreign one may not connect; the broker is
-reloaded once per round of changes, and again in the next round where that failed.
+reports are evidence, the backend judges them), a retired or foreign one may not connect; broker and cache
+get each round's changes once, and again in the next round where that failed.
 """
 
 import json
@@ -56,6 +56,7 @@ class Registry:
         self._poll_s = poll_s
         self._entries: dict[str, DeviceEntry] = {}
         self._broker_behind = False
+        self._cache_behind = False
         self.revision = 0
         self.last_error = ""
 
@@ -101,13 +102,15 @@ class Registry:
             if not (page.more and advanced):
                 break
         if changed:
-            self._broker_behind = True
-            data = encode_registry(self.revision, self._entries.values())
-            await self._on_disk(lambda: write_atomically(self._files, self._path, data))
+            self._broker_behind = self._cache_behind = True
         if self._broker_behind:
             await self._reload(self.credentials())
             self._broker_behind = False
             log.info("registry_changed", devices=len(self._entries), revision=self.revision)
+        if self._cache_behind:
+            data = encode_registry(self.revision, self._entries.values())
+            await self._on_disk(lambda: write_atomically(self._files, self._path, data))
+            self._cache_behind = False
 
     def _apply(self, entry: DeviceEntry) -> bool:
         if entry.status not in CONNECTING:

@@ -1,5 +1,7 @@
 """Devices come and go with the backend's word; commands reach their devices until they are executed."""
 
+import contextlib
+import errno
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -115,6 +117,25 @@ async def test_a_damaged_cache_is_asked_anew(rig: Rig, damage: bytes) -> None:
     assert registry.revision == 0
     await registry.poll()
     assert len(registry.credentials()) == 1
+
+
+@pytest.mark.threat(15)
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
+async def test_an_error_at_any_operation_on_the_cache_is_made_good_in_a_later_round(
+    rig: Rig, number: int
+) -> None:
+    rig.backend.add_device(make_device(1))
+    for failing in range(1, 10):
+        at = rig.disk.operations + failing
+        rig.disk.fail = lambda _operation, _path, at=at: number if rig.disk.operations == at else None
+        rig.backend.add_device(make_device(failing + 1))
+        with contextlib.suppress(OSError):
+            await rig.registry.poll()
+        assert len(rig.reloads[-1]) == failing + 1  # who may connect, may
+        await rig.registry.poll()
+        restarted = rig.make_registry()
+        restarted.load()
+        assert (restarted.revision, len(restarted.credentials())) == (failing + 1, failing + 1)
 
 
 async def test_a_failed_reload_is_tried_again(rig: Rig) -> None:
