@@ -16,9 +16,15 @@ from typing import Protocol
 import structlog
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from surge_backend.api.handlers import from_http_exception, internal_problem, problem_response
+from surge_backend.api.handlers import (
+    CLIENT_GONE,
+    from_http_exception,
+    internal_problem,
+    problem_response,
+)
 
 REQUEST_ID_HEADER = "x-request-id"
 # Polled by monitoring and by every gateway: logged at debug level
@@ -92,11 +98,15 @@ class Edge:
                 if status:
                     raise
                 await problem_response(from_http_exception(error))(scope, receive, send_with_headers)
-            except Exception:
-                _log.exception("request_failed", method=scope["method"], path=scope["path"])
+            except Exception as error:
+                if isinstance(error.__cause__, ClientDisconnect):
+                    # Starlette's way to say that the client left in the middle of the answer: no defect
+                    status = CLIENT_GONE
+                else:
+                    _log.exception("request_failed", method=scope["method"], path=scope["path"])
                 if not status:
                     await problem_response(internal_problem(request_id))(scope, receive, send_with_headers)
-                elif not complete:  # the answer has begun: all that is left is to cut it off
+                elif not complete and status != CLIENT_GONE:  # the answer has begun: all that is left is to cut it off
                     raise
             duration_s = time.perf_counter() - started_s
             route = getattr(scope.get("route"), "path", "unmatched")
