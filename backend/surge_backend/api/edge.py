@@ -106,8 +106,8 @@ class Edge:
                     _log.exception("request_failed", method=scope["method"], path=scope["path"])
                 if not status:
                     await problem_response(internal_problem(request_id))(scope, receive, send_with_headers)
-                elif not complete and status != CLIENT_GONE:  # the answer has begun: all that is left is to cut it off
-                    raise
+                elif not complete and status != CLIENT_GONE:
+                    raise  # the answer has begun: all that is left is to cut it off
             duration_s = time.perf_counter() - started_s
             route = getattr(scope.get("route"), "path", "unmatched")
             self._meter.request(scope["method"], route, status, duration_s)
