@@ -30,6 +30,7 @@ from surge_backend.api.intake import Intake
 from surge_backend.api.rates import Rate
 from surge_backend.api.services import RateLimits, Services
 from surge_backend.api.watch import Watched
+from surge_backend.collector import tune_collector
 from surge_backend.db.engine import POOL_SIZE, Database
 from surge_backend.errors import BackendError, LogForked
 from surge_backend.ingest import Ingest
@@ -139,6 +140,7 @@ async def _serve(
     async with opened_services(settings, measurements=measurements) as services:
         application = make_application(services, body_timeout_s=settings.server.body_timeout_s)
         server = make_server(settings.server, application)
+        tune_collector()
         with stops_on_signals(server), stops_when_orphaned(server, orphaned):
             async with asyncio.TaskGroup() as tasks:
                 beside = [
