@@ -95,7 +95,8 @@ def make_private_directory(path: Path) -> None:
 
 
 def create_private_file(path: Path, content: bytes) -> None:
-    """Write a new file of mode 0600, on disk before this returns; never overwrites. Raises UserError."""
+    """Write a new file of mode 0600, on disk before this returns; never overwrites. Raises UserError, and
+    leaves none then."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, _OWNER_ONLY)
     except FileExistsError:
@@ -108,11 +109,17 @@ def create_private_file(path: Path, content: bytes) -> None:
         raise UserError(
             f"file can't be made: {error.strerror}", str(path), "check the folder's permissions"
         ) from error
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    sync_folder(path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        sync_folder(path.parent)
+    except OSError as error:
+        path.unlink()  # else half a file would stand there for a whole one, and never be overwritten
+        raise UserError(
+            f"file can't be written: {error.strerror}", str(path), "check the disk and its free space"
+        ) from error
 
 
 def read_private_file(path: Path, what: str) -> bytes:

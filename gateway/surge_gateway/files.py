@@ -119,11 +119,16 @@ def remove_if_there(files: Files, path: Path) -> None:
 
 
 def write_new(files: Files, path: Path, data: bytes) -> None:
-    """Make `path` with `data`, on the medium when this returns. FileExistsError if it is there already."""
+    """Make `path` with `data`, on the medium when this returns. FileExistsError if it is there already; after
+    another OSError it isn't there, as far as the disk lets us.
+    """
     file = files.create(path)
     try:
         file.write(data)
         file.sync()
+    except OSError:
+        _give_back(files, path)
+        raise
     finally:
         file.close()
     files.sync_folder(path.parent)
@@ -146,9 +151,9 @@ def write_atomically(files: Files, path: Path, data: bytes) -> None:
     files.sync_folder(path.parent)
 
 
-def _give_back(files: Files, temporary: Path) -> None:
-    """On a full disk, half a file would hold room that others could use meanwhile."""
+def _give_back(files: Files, half: Path) -> None:
+    """Half a file would be taken for a whole one, and on a full disk hold room that others could use."""
     try:
-        remove_if_there(files, temporary)
+        remove_if_there(files, half)
     except OSError:
-        pass  # the next attempt removes it
+        pass  # what was asked for has failed already, and says so

@@ -49,8 +49,10 @@ def write_minimal_settings(path: Path, url: str) -> None:
         with path.open("x", encoding="utf-8") as file:
             file.write(MINIMAL_SETTINGS.format(url=url.replace("\\", "").replace('"', "")))
     except OSError as error:
+        if not isinstance(error, FileExistsError):
+            path.unlink(missing_ok=True)  # half of it would be read as all of it
         raise UserError(
-            f"settings file can't be made: {error.strerror}", str(path), "name another"
+            f"settings file can't be made: {error.strerror}", str(path), "free space there, or name another"
         ) from error
 
 

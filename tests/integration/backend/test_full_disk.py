@@ -1,10 +1,16 @@
 """A real backend on a disk that really runs full, database and telemetry together (threat 15)."""
 
+import os
 import signal
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
+from small_disk import BALLAST, small_disk
 
+SOURCES = os.pathsep.join(entry for entry in sys.path if entry)
 REPORTS = 200  # in a batch that a full disk has no room for
 
 
@@ -86,3 +92,34 @@ def test_a_start_that_has_no_room_says_so_and_what_to_do(full_backend: Any) -> N
     assert "free space" in remedy
     backend.disk.free()
     backend.start()
+
+
+@pytest.mark.threat(15)
+def test_an_init_that_has_no_room_says_so_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 2 << 20) as disk:
+        if not disk.is_mounted:
+            return  # a limit is set on a process that runs
+
+        def init() -> "subprocess.CompletedProcess[str]":
+            command = (*disk.inside, sys.executable, "-m", "surge_cli", "backend", "init")
+            config = str(disk.place / "backend.toml")
+            return subprocess.run(
+                [*command, "--config", config],
+                capture_output=True,
+                text=True,
+                env={**os.environ, "PYTHONPATH": SOURCES},
+            )
+
+        disk.fill(0)
+        ballast = disk.folder / BALLAST
+        for _ in range(12):  # another page or two each time: the next file is the one without room
+            done = init()
+            assert done.returncode == 2, done.stderr
+            what, where, remedy = done.stderr.splitlines()
+            assert "written" in what or "made" in what
+            assert "disk" in where
+            assert "space" in remedy or "permissions" in remedy
+            assert [path.name for path in disk.folder.iterdir()] == [BALLAST]
+            os.truncate(ballast, ballast.stat().st_size - 2 * os.sysconf("SC_PAGE_SIZE"))
+        disk.free()
+        assert init().returncode == 0

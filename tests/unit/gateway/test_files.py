@@ -1,5 +1,6 @@
 """The two ways of writing a whole file, under power cuts, and the real file system behind the port."""
 
+import errno
 import stat
 from pathlib import Path
 
@@ -58,3 +59,19 @@ def test_every_flipped_byte_of_a_checked_file_is_noticed() -> None:
             decode_checked(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
         with pytest.raises(DecodeError):
             decode_checked(data[:at])
+
+
+@pytest.mark.threat(15)
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
+@pytest.mark.parametrize("operation", ["create", "write", "sync"])
+def test_a_write_that_fails_leaves_no_half_file(operation: str, number: int) -> None:
+    disk = SimulatedFiles()
+    write_new(disk, Path("folder/kept"), b"old")
+    disk.fail = lambda kind, _path: number if kind == operation else None
+    for write in (write_new, write_atomically):
+        with pytest.raises(OSError, match="simulated"):
+            write(disk, Path("folder/new"), b"new")
+    with pytest.raises(OSError, match="simulated"):
+        write_atomically(disk, Path("folder/kept"), b"new")
+    assert disk.names(Path("folder")) == ["kept"]
+    assert disk.read(Path("folder/kept")) == b"old"
