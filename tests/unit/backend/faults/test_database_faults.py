@@ -158,6 +158,7 @@ def test_a_read_that_fails_gives_no_false_answer_and_needs_no_restart(prepared: 
 
             site.disk.fail = fail
             site.run()
+            site.disk.fail = lambda _kind, _name: None
             finish(site, plan)
 
 
