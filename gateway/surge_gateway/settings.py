@@ -113,9 +113,9 @@ class SpoolSettings:
 class BatchSettings:
     """A batch is closed by whichever comes first."""
 
-    reports_max: int = setting(500, minimum=1, maximum=BATCH_REPORTS_MAX, help="reports in a batch")
+    reports_max: int = setting(2_000, minimum=1, maximum=BATCH_REPORTS_MAX, help="reports in a batch")
     bytes_max: int = setting(
-        256 * KIB,
+        768 * KIB,
         minimum=REPORT_LEN_MAX + BATCH_FRAME_LEN,
         maximum=BATCH_LEN_MAX - BATCH_FRAME_LEN,
         help="report bytes in a batch; must pass every proxy in front of the backend",

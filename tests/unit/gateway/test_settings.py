@@ -48,7 +48,7 @@ def test_every_limit_says_what_happens_at_it() -> None:
 
 def test_only_the_url_has_to_be_given(tmp_path: Path) -> None:
     settings = load(tmp_path, '[backend]\nurl = "https://backend.example"\n')
-    assert settings.batch.reports_max == 500
+    assert settings.batch.reports_max == 2_000
     assert settings.gateway.state_dir == tmp_path / "gateway-state"
 
 
