@@ -5,11 +5,11 @@
 
 For batches of 2,000 reports of 7 samples each, as a gateway closes them under load, from 1, 100, 1,000 and
 10,000 devices (ten devices to an owner), and for batches of 500, into SQLite with synchronous=FULL. Each
-device has been heard of before; with --stored the database has that many reports already. The yardstick is what can't be left out:
-``hmac.digest`` over each report's signed bytes and ``cbor2.loads`` of its payload, bare, in the same process,
-batch by batch in turns with the real thing; the median of the runs is given. The ratio is what counts;
-figures in reports a second belong to the machine. Wall time includes the disk, CPU time doesn't. The last
-line is one JSON object; no time limit is asserted.
+device has been heard of before; with --stored the database has that many reports already. The yardstick is
+what can't be left out: ``hmac.digest`` over each report's signed bytes and ``cbor2.loads`` of its payload,
+bare, in the same process, batch by batch in turns with the real thing; the median of the runs is given. The
+ratio is what counts; figures in reports a second belong to the machine. Wall time includes the disk, CPU time
+doesn't. The last line is one JSON object; no time limit is asserted.
 """
 
 import argparse
