@@ -1,14 +1,17 @@
 """Ed25519 (RFC 8032) for hosts: the one module here that needs CPython. No board signs or verifies
 signatures.
 
-pycryptodome: 0.29 ms a verification where libsodium takes 0.05; a batch of hundreds of reports is verified
-once, so this is under 1 us a report, and one library serves all of the system's cryptography.
+Signing and verifying are cryptography's (OpenSSL): 25 and 77 us where pycryptodome takes 86 and 209, and an
+entry of the log is signed twice. Reading keys is pycryptodome's: OpenSSL takes any 32 bytes for a public key
+and finds out at the first signature.
 """
 
 from collections.abc import Callable
 
 from Crypto.PublicKey import ECC
 from Crypto.Signature import eddsa
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from .errors import EncodeError
 from .limits import PUBLIC_KEY_LEN, SECRET_LEN, SIGNATURE_LEN
@@ -27,8 +30,8 @@ def _private(seed: bytes) -> ECC.EccKey:
 
 def signer(seed: bytes) -> Callable[[bytes], bytes]:
     """A function that signs bytes with the key of ``seed``: 64-byte signatures."""
-    scheme = eddsa.new(_private(seed), "rfc8032")
-    return lambda message: bytes(scheme.sign(message))
+    _private(seed)
+    return Ed25519PrivateKey.from_private_bytes(seed).sign
 
 
 def verifier(key: bytes) -> Callable[[bytes, bytes], bool]:
@@ -37,16 +40,17 @@ def verifier(key: bytes) -> Callable[[bytes, bytes], bool]:
     if len(key) != PUBLIC_KEY_LEN:
         raise EncodeError("Ed25519 public key must be 32 bytes")
     try:
-        scheme = eddsa.new(eddsa.import_public_key(key), "rfc8032")
+        eddsa.import_public_key(key)
     except ValueError as error:
         raise EncodeError("not an Ed25519 public key") from error
+    public = Ed25519PublicKey.from_public_bytes(key)
 
     def verify(message: bytes, signature: bytes) -> bool:
         if len(signature) != SIGNATURE_LEN:
             return False
         try:
-            scheme.verify(message, signature)
-        except ValueError:
+            public.verify(signature, message)
+        except InvalidSignature:
             return False
         return True
 
