@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from surge_backend.errors import InvariantViolated
 from surge_wire.limits import TREE_SIZE_MAX
-from surge_wire.merkle import inclusion_path, node_hash, subtree_root
+from surge_wire.merkle import node_hash, subtree_root
 
 NodeKey = tuple[int, int]  # level, index: the complete subtree over leaves index << level and on
 Nodes = dict[NodeKey, bytes]
@@ -52,13 +52,19 @@ class Frontier:
             raise InvariantViolated(f"the log is full: {TREE_SIZE_MAX} entries")
         level, index = 0, self.size
         made: Nodes = {(0, index): leaf}
+        root, path = leaf, []
         while index & 1:
-            parent = node_hash(self.peaks[level, index - 1], made[level, index])
+            left = self.peaks[level, index - 1]
+            path.append(left)
+            root = node_hash(left, root)
             level, index = level + 1, index >> 1
-            made[level, index] = parent
-        known = self.peaks | made
+            made[level, index] = root
         size = self.size + 1
-        peaks = {key: known[key] for key in peak_keys(size)}
-        root = subtree_root(lambda level, index: known[level, index], 0, size)
-        path = inclusion_path(lambda level, index: known[level, index], self.size, size)
+        kept = peak_keys(size)[:-1]  # the last is the one just made
+        # Nothing is to the right of the last leaf: what is left joins from the right.
+        peaks = {key: self.peaks[key] for key in kept}
+        for left in reversed(peaks.values()):
+            path.append(left)
+            root = node_hash(left, root)
+        peaks[level, index] = made[level, index]
         return Frontier(size, root, peaks), made, path
