@@ -21,7 +21,7 @@ WORKERS ?= $(shell nproc 2>/dev/null || echo 2)
 
 PYTHON_SOURCES := protocol gateway backend tools tests firmware
 
-.PHONY: help demo test lint prove fuzz chaos bench format lock clean
+.PHONY: help demo test lint faults prove fuzz chaos bench format lock clean
 
 help: ## list the targets
 	@echo "usage: make TARGET [ARGS='...']"
@@ -55,6 +55,10 @@ prove: ## the long runs of the state machines: a million operations on the ledge
 	@$(SETUP) --board-stubs dev
 	@SURGE_LEDGER_OPERATIONS=$${SURGE_LEDGER_OPERATIONS:-1000000} $(RUN) python -m pytest tests/unit/backend/ledger/test_ledger_machine.py -k long_walk -s $(ARGS)
 	@SURGE_FUZZ_EXAMPLES=$${SURGE_FUZZ_EXAMPLES:-600} $(RUN) python -m pytest tests/unit/firmware/outbox/test_outbox_machine.py $(ARGS)
+
+faults: ## try every fault at every operation of the database's files (SURGE_FAULT_SEEDS=5)
+	@$(SETUP) --board-stubs dev
+	@SURGE_FAULT_SEEDS=$${SURGE_FAULT_SEEDS:-1} $(RUN) python -m pytest tests/unit/backend/faults -rP $(ARGS)
 
 chaos: ## kill everything at random under load, then check the books (ARGS='--seed 7 --kills 50')
 	@$(SETUP) --board-stubs dev
