@@ -244,22 +244,24 @@ class DeviceHistory:
 
     def _own(self, boot: int, now_ms: int) -> BootHistory:
         """An earlier boot that can be changed."""
-        if self.changed is None:
-            self.changed = set()
-            self.earlier = self.earlier.copy()
-        if boot not in self.changed:
-            self.changed.add(boot)
+        changed = self._changed_here()
+        if boot not in changed:
+            changed.add(boot)
             known = self.earlier.get(boot)
             self.earlier[boot] = BootHistory(-1, None, now_ms, now_ms) if known is None else known.copy()
         return self.earlier[boot]
 
+    def _changed_here(self) -> set[int]:
+        """``changed``, to add to: from now on the earlier boots are this history's own."""
+        if self.changed is None:
+            self.changed = set()
+            self.earlier = self.earlier.copy()
+        return self.changed
+
     def _begin(self, boot: int, now_ms: int) -> None:
         """From now on ``boot`` is the newest."""
         if self.seq_max >= 0:
-            if self.changed is None:
-                self.changed = set()
-                self.earlier = self.earlier.copy()
-            self.changed.add(self.boot_max)
+            self._changed_here().add(self.boot_max)
             self.earlier[self.boot_max] = self._newest()
         self.boot_max = boot
         self.seq_max = -1

@@ -14,6 +14,7 @@ import secrets
 import signal
 import socket
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +38,7 @@ def _ignore(_line: str) -> None:
     pass
 
 
-class Part:
+class Part(ABC):
     """A program that is started in one place again and again."""
 
     def __init__(
@@ -60,9 +61,9 @@ class Part:
         """Variables for its next start."""
         self._more_environment.update(more)
 
+    @abstractmethod
     def command(self) -> Sequence[str]:
         """Its command line."""
-        raise NotImplementedError
 
     async def start(self) -> None:
         """Start it; returns when the process is there, which says nothing about what it does."""

@@ -61,6 +61,13 @@ def finish(site: DatabaseSite, prepared: Prepared) -> None:
     assert site.world.snapshot() == prepared.rows
 
 
+def finish_after_cut(site: DatabaseSite, prepared: Prepared) -> None:
+    """The power goes and comes back: what was answered is there, and the rest of the plan goes through."""
+    site.power_cut()
+    site.start()
+    finish(site, prepared)
+
+
 @pytest.mark.threat(10)
 @pytest.mark.threat(15)
 @pytest.mark.parametrize("seed", seeds(100, 2))
@@ -70,9 +77,7 @@ def test_a_power_cut_at_any_operation_loses_nothing_answered(prepared: Make, see
         with closing(plan.site(cut_at)) as site:
             site.disk.cut_at = cut_at
             live(site)
-            site.power_cut()
-            site.start()
-            finish(site, plan)
+            finish_after_cut(site, plan)
 
 
 @pytest.mark.threat(10)
@@ -86,9 +91,7 @@ def test_a_second_power_cut_while_it_recovers_loses_nothing_answered(prepared: M
             site.power_cut()
             site.disk.cut_at = random.Random(cut_at).randrange(1, 30)
             live(site)
-            site.power_cut()
-            site.start()
-            finish(site, plan)
+            finish_after_cut(site, plan)
 
 
 @pytest.mark.threat(10)
@@ -103,9 +106,7 @@ def test_a_killed_process_and_later_a_power_cut_lose_nothing_answered(prepared: 
             site.process_died()
             site.disk.cut_at = site.disk.operations + random.Random(killed_at).randrange(1, 60)
             live(site)
-            site.power_cut()
-            site.start()
-            finish(site, plan)
+            finish_after_cut(site, plan)
 
 
 @pytest.mark.threat(15)
@@ -139,9 +140,7 @@ def test_errors_from_any_operation_on_give_no_false_answer_and_need_no_restart(
             site.disk.fail = lambda _kind, _name: None
             finish(site, plan)
             refused += site.refused
-            site.power_cut()
-            site.start()
-            finish(site, plan)
+            finish_after_cut(site, plan)
     assert refused > 0
 
 
@@ -179,9 +178,7 @@ def test_an_error_and_then_a_power_cut_lose_nothing_answered(prepared: Make, see
 
             site.disk.fail = fail
             site.run()
-            site.power_cut()
-            site.start()
-            finish(site, plan)
+            finish_after_cut(site, plan)
 
 
 @pytest.mark.threat(10)
